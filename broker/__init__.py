@@ -1,0 +1,1 @@
+"""The MQTT broker: packets, sessions, topic tree, guard, listeners."""

@@ -1,0 +1,1 @@
+"""Identity at work: issuer, enrolment, bundles, revocation."""

@@ -1,0 +1,1 @@
+"""The plantroom command: one thin module a command."""

@@ -1,0 +1,1 @@
+"""The cloud: front broker, ingest, store, devices, dashboard."""

@@ -1,0 +1,1 @@
+"""The sensor agent: drivers, sampler, outbox, uplink, capabilities."""

@@ -1,0 +1,1 @@
+"""The sensor drivers: simulated, replay; catalog.py names them."""

@@ -1,0 +1,1 @@
+"""The building gateway: local broker, queue, bridge, downlink, local API."""

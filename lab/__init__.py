@@ -1,0 +1,1 @@
+"""A whole building on one machine: up, replay, faults, judge."""

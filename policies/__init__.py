@@ -1,0 +1,1 @@
+"""The Rego bundle, and the Python that loads and asks it."""

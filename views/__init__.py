@@ -1,0 +1,1 @@
+"""What people look at: latest values, view topics, the page and its feed."""

@@ -1,0 +1,1 @@
+"""What every end of the wire must agree on: readings, topics, identity, policy, TLS, settings."""

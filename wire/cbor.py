@@ -1,0 +1,42 @@
+"""CBOR as everything here uses it: deterministic out, strict in.
+
+Source: RFC 8949, sections 4.2.3 (length-first deterministic encoding) and 5.
+"""
+
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import cbor2
+
+DEPTH_MAX = 16
+
+
+def dumps(value: object) -> bytes:
+    """Encode deterministically: the same value always gives the same bytes."""
+    return cbor2.dumps(value, canonical=True)
+
+
+def loads(data: bytes, *, bytes_max: int, error: Callable[[str], Exception]) -> Any:
+    """Decode one data item and nothing behind it.
+
+    Duplicate keys, indefinite lengths, trailing bytes, depth beyond `DEPTH_MAX` and more than
+    `bytes_max` bytes raise `error(text)`, as does anything that is not CBOR.
+    """
+    if len(data) > bytes_max:
+        raise error(f"{len(data)} bytes, the limit is {bytes_max}")
+    try:
+        return _loads_strictly(data)
+    except (cbor2.CBORDecodeError, ValueError, OverflowError, RecursionError, MemoryError) as cause:
+        raise error(f"not CBOR that we accept: {cause}") from cause
+
+
+def _loads_strictly(data: bytes) -> Any:
+    stream = BytesIO(data)
+    decoder = cbor2.CBORDecoder(
+        stream, allow_duplicate_keys=False, allow_indefinite=False, max_depth=DEPTH_MAX
+    )
+    value = decoder.decode()
+    if stream.tell() != len(data):
+        raise ValueError(f"{len(data) - stream.tell()} bytes behind the end")
+    return value

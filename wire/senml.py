@@ -1,0 +1,236 @@
+"""SenML in CBOR (RFC 8428, content format 112): readings to bytes and back.
+
+A pack is an array of records. The first record of each reading carries `bn` (SPIFFE ID and `/`),
+`bt` (absent while the clock is not synchronised) and the extension labels `epoch`, `seq`, `mono`
+(text labels; RFC 8428 4.4 lets other readers ignore them). A reading that breaks a rule is set
+apart alone; the others go on.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from plantroom.wire import cbor
+from plantroom.wire.errors import PackError
+from plantroom.wire.reading import KEY_MAX, TIME_US_MIN, Point, Reading, Sample
+
+CONTENT_TYPE = "application/senml+cbor"
+PACK_BYTES_MAX = 256 * 1024
+RECORDS_MAX = 20_000
+
+# RFC 8428, table 6: CBOR labels
+BVER, BN, BT, BU, BV, BS = -1, -2, -3, -4, -5, -6
+N, U, V, VS, VB, S, T, UT, VD = 0, 1, 2, 3, 4, 5, 6, 7, 8
+EPOCH, SEQ, MONO = "epoch", "seq", "mono"
+_STARTS_A_READING = (BN, BT, EPOCH, SEQ, MONO)
+_VALUES = (V, VS, VB)
+_VERSION_MAX = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadReading:
+    """A reading that breaks a rule: its key as far as it could be read, the reason, the text."""
+
+    device: str
+    epoch: int | None
+    seq: int | None
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pack:
+    """What a payload held: numbered readings, samples without a number, and bad readings."""
+
+    readings: tuple[Reading, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    bad: tuple[BadReading, ...] = ()
+
+
+def encode(readings: Iterable[Reading]) -> bytes:
+    """Encode readings as one pack; `decode` gives the same readings back."""
+    return cbor.dumps([record for reading in readings for record in _records(reading)])
+
+
+def _records(reading: Reading) -> Iterator[dict[int | str, object]]:
+    first: dict[int | str, object] = {BN: reading.device + "/", EPOCH: reading.epoch}
+    first[SEQ] = reading.seq
+    if reading.time_us is not None:
+        first[BT] = _seconds(reading.time_us)
+    if reading.mono_us is not None:
+        first[MONO] = reading.mono_us
+    for point in reading.points:
+        record = first | {N: point.name}
+        first = {}
+        if point.unit is not None:
+            record[U] = point.unit
+        record[_label(point.value)] = _shortest(point.value)
+        yield record
+
+
+def _seconds(time_us: int) -> float | int:
+    whole, rest = divmod(time_us, 1_000_000)
+    return time_us / 1_000_000 if rest else whole
+
+
+def _label(value: object) -> int:
+    return VB if isinstance(value, bool) else VS if isinstance(value, str) else V
+
+
+def _shortest(value: object) -> object:
+    if isinstance(value, float) and value.is_integer() and abs(value) <= KEY_MAX:
+        return int(value)
+    return value
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A reading being collected from records."""
+
+    base: dict[Any, Any]
+    key: dict[Any, Any]
+    records: list[dict[Any, Any]] = field(default_factory=list)
+
+
+def decode(data: bytes) -> Pack:
+    """Decode one pack.
+
+    Raises:
+        PackError: when the payload as a whole cannot be read; `reason` is `undecodable`.
+    """
+    records = cbor.loads(data, bytes_max=PACK_BYTES_MAX, error=PackError)
+    if not isinstance(records, list) or not 0 < len(records) <= RECORDS_MAX:
+        raise PackError(f"a pack is an array of 1 to {RECORDS_MAX} records")
+    readings: list[Reading] = []
+    samples: list[Sample] = []
+    bad: list[BadReading] = []
+    for draft in _drafts(records):
+        try:
+            if EPOCH in draft.key or SEQ in draft.key:
+                readings.append(_reading(draft))
+            else:
+                samples.extend(_samples(draft))
+        except PackError as error:
+            bad.append(_bad(draft, error))
+    return Pack(readings=tuple(readings), samples=tuple(samples), bad=tuple(bad))
+
+
+def _drafts(records: list[Any]) -> Iterator[_Draft]:
+    base: dict[Any, Any] = {}
+    draft = _Draft(base, {})
+    for record in records:
+        if not isinstance(record, dict):
+            raise PackError("a record is not a map")
+        if any(label in record for label in _STARTS_A_READING):
+            if draft.records or draft.key:
+                yield draft
+            key = {label: record[label] for label in (EPOCH, SEQ, MONO) if label in record}
+            if key and BT not in record:  # a numbered reading never inherits another one's time
+                base = {label: value for label, value in base.items() if label != BT}
+            draft = _Draft(base, key)
+        base = base | {label: record[label] for label in (BVER, BN, BT, BU, BV) if label in record}
+        draft.base = base if not draft.records else draft.base
+        if any(label in record for label in (N, V, VS, VB, VD, S)):
+            draft.records.append(base | record)
+        elif not draft.key and not any(label in record for label in (BN, BT, BU, BV, BVER)):
+            draft.records.append(base | record)  # says nothing: reported as a bad record
+    if draft.records or draft.key:
+        yield draft
+
+
+def _integer(value: object, label: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= KEY_MAX:
+        raise PackError(f"{label} is not an integer from 0 to 2^53-1", reason="out-of-range")
+    return value
+
+
+def _reading(draft: _Draft) -> Reading:
+    if EPOCH not in draft.key or SEQ not in draft.key:
+        raise PackError("epoch and seq come together", reason="no-key")
+    if any(record.get(T, 0) != 0 for record in draft.records):
+        raise PackError("a numbered reading has one time: no t in it", reason="time-offset")
+    mono = draft.key.get(MONO)
+    if not draft.records:
+        raise PackError("a reading without a point", reason="points")
+    (sample,) = _samples(draft)
+    return Reading(
+        device=sample.device,
+        time_us=sample.time_us,
+        mono_us=None if mono is None else _integer(mono, MONO),
+        points=sample.points,
+        epoch=_integer(draft.key[EPOCH], EPOCH),
+        seq=_integer(draft.key[SEQ], SEQ),
+    )
+
+
+def _samples(draft: _Draft) -> list[Sample]:
+    """One sample for each device and time in the draft's records."""
+    groups: dict[tuple[str, int | None], list[Point]] = {}
+    for record in draft.records:
+        device, point = _point(record)
+        groups.setdefault((device, _time_us(record)), []).append(point)
+    if len(groups) > 1 and EPOCH in draft.key:
+        raise PackError("a reading names two devices", reason="bad-name")
+    return [
+        Sample(device=device, time_us=time_us, points=tuple(points))
+        for (device, time_us), points in groups.items()
+    ]
+
+
+def _point(record: dict[Any, Any]) -> tuple[str, Point]:
+    for label in record:
+        if isinstance(label, str) and label.endswith("_"):  # RFC 8428 4.4
+            raise PackError(f"label {label[:40]} must be understood", reason="unknown-label")
+    version = record.get(BVER, _VERSION_MAX)
+    if version != _VERSION_MAX:  # RFC 8428 4.4
+        raise PackError(f"SenML version {version!r:.20} is not 10", reason="version")
+    prefix, name, unit = record.get(BN, ""), record.get(N, ""), record.get(U, record.get(BU))
+    if not isinstance(prefix, str) or not isinstance(name, str):
+        raise PackError("a name is not text", reason="bad-name")
+    if unit is not None and not isinstance(unit, str):
+        raise PackError("a unit is not text", reason="bad-unit")
+    device, _, point = (prefix + name).rpartition("/")
+    return device, Point(name=point, unit=unit, value=_value(record))
+
+
+def _value(record: dict[Any, Any]) -> float | str | bool:
+    found = [label for label in (*_VALUES, VD, S) if label in record]
+    if len(found) != 1 and not (not found and BV in record):
+        raise PackError("a record has one of v, vs, vb", reason="no-value")
+    label = found[0] if found else V
+    value = record.get(label, 0)
+    if label == V and isinstance(value, int | float) and not isinstance(value, bool):
+        base = record.get(BV, 0)
+        if isinstance(base, bool) or not isinstance(base, int | float):
+            raise PackError("bv is not a number", reason="bad-value")
+        return base + value if base else value
+    if (label == VS and isinstance(value, str)) or (label == VB and isinstance(value, bool)):
+        return value
+    raise PackError("a value is not of its label's type", reason="bad-value")
+
+
+def _time_us(record: dict[Any, Any]) -> int | None:
+    """Absolute time, or None for a relative one (RFC 8428 4.5.3)."""
+    total = 0
+    for label in (BT, T):
+        seconds = record.get(label, 0)
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise PackError("a time is not a number", reason="bad-time")
+        if not -(2**40) < seconds < 2**40:
+            raise PackError("a time is out of range", reason="out-of-range")
+        whole = int(seconds)
+        total += whole * 1_000_000 + round((seconds - whole) * 1_000_000)
+    return total if total >= TIME_US_MIN else None
+
+
+def _bad(draft: _Draft, error: PackError) -> BadReading:
+    def key(label: str) -> int | None:
+        value = draft.key.get(label)
+        ok = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= KEY_MAX
+        return value if ok else None
+
+    prefix = draft.base.get(BN)
+    device = prefix.rpartition("/")[0] if isinstance(prefix, str) else ""
+    return BadReading(
+        device=device, epoch=key(EPOCH), seq=key(SEQ), reason=error.reason, text=error.what
+    )

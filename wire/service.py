@@ -1,0 +1,37 @@
+"""One way to run a process: start, serve, and on SIGTERM or SIGINT close in reverse order."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+
+
+async def until_stopped(main: Callable[[], Awaitable[None]]) -> None:
+    """Run `main` until it ends, or until a signal cancels it; only a signal ends it quietly."""
+    task = asyncio.current_task()
+    if task is None:  # pragma: no cover -- asyncio.run always makes one
+        raise RuntimeError("until_stopped runs inside a task")
+    stopped = False
+
+    def stop() -> None:
+        nonlocal stopped
+        stopped = True
+        task.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    try:
+        await main()
+    except asyncio.CancelledError:
+        if not stopped:
+            raise
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    """Run an asyncio process, on uvloop where it is installed."""
+    try:
+        import uvloop  # noqa: PLC0415 -- an extra
+    except ImportError:
+        asyncio.run(until_stopped(main))
+    else:
+        uvloop.run(until_stopped(main))
