@@ -177,7 +177,7 @@ def sample(kind: type[Any], title: str) -> str:
         for field in dataclasses.fields(inner):
             default = getattr(inner(), field.name)
             lines.append(f"# {field.metadata['doc']}{_span(field)}")
-            lines.append(f"{field.name} = {_toml(default)}")
+            lines.append(f"{field.name} = {toml(default)}")
         lines.append("")
     return "\n".join(lines)
 
@@ -191,14 +191,15 @@ def _span(field: Any) -> str:
     return f" Range: {'' if low is None else low} to {'any' if high is None else high}."
 
 
-def _toml(value: Any) -> str:
+def toml(value: Any) -> str:
+    """Write one value as TOML."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     if isinstance(value, tuple):
-        return "[" + ", ".join(_toml(part) for part in value) + "]"
+        return "[" + ", ".join(toml(part) for part in value) + "]"
     if isinstance(value, dict):
-        pairs = ", ".join(f"{_toml(key)} = {_toml(part)}" for key, part in value.items())
+        pairs = ", ".join(f"{toml(key)} = {toml(part)}" for key, part in value.items())
         return "{ " + pairs + " }" if pairs else "{}"
     return repr(value)

@@ -1,0 +1,22 @@
+"""`plantroom device|gateway|cloud|broker run CONFIG`: become one process of the system."""
+
+import argparse
+import os
+import sys
+
+from plantroom.cli.options import subcommand, subcommands
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add `run CONFIG`."""
+    kind = parser.prog.rpartition(" ")[2]
+    run = subcommand(subcommands(parser), "run", f"run the {kind} until it is stopped", become)
+    run.add_argument("config", metavar="CONFIG", help="its TOML file")
+    run.set_defaults(kind=kind)
+
+
+def become(options: argparse.Namespace) -> int:
+    """Replace this program by the process, so that it is no larger than when started alone."""
+    sys.stdout.flush()
+    command = [sys.executable, "-m", f"plantroom.{options.kind}", options.config]
+    os.execv(sys.executable, command)  # noqa: S606 -- our own program

@@ -1,0 +1,150 @@
+"""One process of a building: started, watched, started again with back-off, stopped in time."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from plantroom.lab import launch
+from plantroom.wire.errors import ConfigError
+
+BACKOFF_FIRST_S = 0.5
+BACKOFF_MAX_S = 30.0
+STEADY_S = 30.0
+STOP_DEADLINE_S = 15.0
+LOG_BYTES_MAX = 16 * 1024 * 1024
+_EXITS_THAT_NO_RETRY_MENDS = (2, 3)
+_LAST_LINE_BYTES_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """What to run: `python -m plantroom.<kind> CONFIG`, and where its output goes."""
+
+    name: str
+    kind: str
+    config: Path
+    log: Path
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The command line, which is also how the process is known in `ps`."""
+        return (sys.executable, "-m", f"plantroom.{self.kind}", str(self.config))
+
+
+class Child:
+    """A program that is kept running until it is told to stop."""
+
+    def __init__(
+        self, program: Program, *, tell: Callable[[str], None], changed: Callable[[], None]
+    ) -> None:
+        self.name = program.name
+        self._program = program
+        self._tell = tell
+        self._changed = changed
+        self._stopping = asyncio.Event()
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, None between two lives."""
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
+
+    async def run(self) -> None:
+        """Keep the program running.
+
+        Raises:
+            ConfigError: when its first start ends with a complaint about its configuration.
+        """
+        loop = asyncio.get_running_loop()
+        pause_s, first = BACKOFF_FIRST_S, True
+        while not self._stopping.is_set():
+            started_s = loop.time()
+            code = await self._live()
+            if self._stopping.is_set():
+                return
+            if first and code in _EXITS_THAT_NO_RETRY_MENDS:
+                raise self._misconfigured()
+            first = False
+            if loop.time() - started_s > STEADY_S:
+                pause_s = BACKOFF_FIRST_S
+            self._tell(f"{self.name} {_ended(code)}, started again in {pause_s:g} s")
+            await self._pause(pause_s)
+            pause_s = min(2 * pause_s, BACKOFF_MAX_S)
+
+    async def stop(self, *, deadline_s: float = STOP_DEADLINE_S) -> None:
+        """Ask the process to stop; kill it when it has not within the deadline. Idempotent."""
+        self._stopping.set()
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), deadline_s)
+        except TimeoutError:
+            self._tell(f"{self.name} did not stop within {deadline_s:g} s and was killed")
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    def trim_log(self) -> None:
+        """Keep the log bounded: when it is full, it becomes the previous one."""
+        log = self._program.log
+        with contextlib.suppress(OSError):
+            if log.stat().st_size > LOG_BYTES_MAX:
+                log.with_suffix(".log.1").write_bytes(log.read_bytes())
+                os.truncate(log, 0)  # the process appends: its next line starts the new one
+
+    async def _live(self) -> int:
+        self.trim_log()
+        with self._program.log.open("ab") as log:
+            self._process = process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", launch.__file__, str(os.getpid())),
+                *self._program.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C reaches the supervisor alone
+            )
+        self._changed()
+        if self._stopping.is_set():
+            process.terminate()
+        code = await process.wait()
+        self._changed()
+        return code
+
+    async def _pause(self, pause_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), pause_s)
+
+    def _misconfigured(self) -> ConfigError:
+        return ConfigError(
+            f"{self.name} cannot start: {last_line(self._program.log)}",
+            where=str(self._program.config),
+            remedy=f"mend it; the whole log is {self._program.log}",
+        )
+
+
+def last_line(log: Path) -> str:
+    """Return the last line that a process wrote."""
+    try:
+        tail = log.read_bytes()[-_LAST_LINE_BYTES_MAX:].decode(errors="replace").strip()
+    except OSError:
+        return "it wrote no log"
+    return tail.splitlines()[-1] if tail else "its log is empty"
+
+
+def _ended(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"

@@ -1,0 +1,77 @@
+"""The state folder: where everything of one building and its cloud lies on this machine."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_STATE = ".plantroom"
+STATE_VARIABLE = "PLANTROOM_STATE"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The three files that a tool needs to look into a broker."""
+
+    cert: Path
+    key: Path
+    ca: Path
+
+    @classmethod
+    def under(cls, folder: Path) -> "Credentials":
+        """Name the files of one person's folder."""
+        return cls(folder / "cert.pem", folder / "key.pem", folder / "ca.pem")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Every path below one state folder; no other module spells one."""
+
+    state: Path
+
+    @classmethod
+    def find(cls, flag: str | None, environ: Mapping[str, str]) -> "Layout":
+        """Choose the folder: `--state`, else `PLANTROOM_STATE`, else `.plantroom` here."""
+        return cls(Path(flag or environ.get(STATE_VARIABLE) or DEFAULT_STATE).absolute())
+
+    @property
+    def running(self) -> Path:
+        """What runs here now: process ids, ports; written by `up`."""
+        return self.state / "up.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by `up` as long as it runs."""
+        return self.state / "up.lock"
+
+    @property
+    def building(self) -> Path:
+        """The flags that this building was set up with."""
+        return self.state / "building.json"
+
+    @property
+    def gateway(self) -> Path:
+        """The gateway's own state."""
+        return self.state / "gateway"
+
+    @property
+    def cloud(self) -> Path:
+        """The cloud's own state."""
+        return self.state / "cloud"
+
+    @property
+    def inspector(self) -> Credentials:
+        """Who may read everything and change nothing."""
+        return Credentials.under(self.state / "inspector")
+
+    @property
+    def operator(self) -> Credentials:
+        """Who may publish and call."""
+        return Credentials.under(self.state / "operator")
+
+    def device(self, name: str) -> Path:
+        """Return a device's own state."""
+        return self.state / "devices" / name
+
+    def log(self, process: str) -> Path:
+        """Return the file that holds what a process wrote."""
+        return self.state / "logs" / f"{process}.log"
