@@ -72,10 +72,14 @@ def client_context(
 
     class CheckedSocket(ssl.SSLSocket):
         def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 -- ssl's own
-            super().do_handshake(block)
-            _check_server(self, identity, wanted)
-            if check is not None:
-                check(self)
+            try:
+                super().do_handshake(block)
+                _check_server(self, identity, wanted)
+                if check is not None:
+                    check(self)
+            except BaseException:
+                self.close()  # paho would leave it open
+                raise
 
     context.sslsocket_class = CheckedSocket
     return context
