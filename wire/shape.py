@@ -7,9 +7,9 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from plantroom.wire.errors import WireError
+from plantroom.wire.errors import PlantroomError
 
-Fail = Callable[[str], WireError]
+Fail = Callable[[str], PlantroomError]
 
 
 @functools.cache

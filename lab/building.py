@@ -1,0 +1,70 @@
+"""Who is in a building: the devices that a set of flags asks for, each with its name and place."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+KINDS = ("hvac", "occupancy", "energy")
+TRUST_DOMAIN = "building-1.smart.local"
+SITE = "building-1"
+CLOUD_TRUST_DOMAIN = "smart-building.cloud"
+SERVICES = ("ingestion", "analytics", "dashboard", "ota", "devices")
+
+_LABELS = {"hvac": "HVAC-SENSOR", "occupancy": "OCCUPANCY", "energy": "ENERGY"}
+_DESCRIPTIONS = {
+    "hvac": "HVAC sensor: temperature, humidity, fan",
+    "occupancy": "occupancy sensor: count and motion",
+    "energy": "energy meter: energy and demand",
+}
+_ZONES = "ABCD"
+_FLOORS = 8
+_FIRST_FLOOR = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """One sensor: `name` ends its SPIFFE ID and topics, `label` is its type plate."""
+
+    name: str
+    label: str
+    kind: str
+    place: str
+    description: str
+    seed: int = 1
+    replay: str | None = None
+    map_file: str | None = None
+
+
+class Names:
+    """Gives `hvac-001`, `hvac-002` …: three digits, each name once."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def next(self, stem: str) -> str:
+        """Return the next name of this stem."""
+        self._counts[stem] += 1
+        return f"{stem}-{self._counts[stem]:03d}"
+
+
+def simulated(count: int, *, seed: int, names: Names) -> tuple[Device, ...]:
+    """Make `count` simulated sensors of rotating kinds, one zone after the other."""
+    return tuple(_simulated(number, seed=seed, names=names) for number in range(count))
+
+
+def _simulated(number: int, *, seed: int, names: Names) -> Device:
+    kind = KINDS[number % len(KINDS)]
+    name = names.next(kind)
+    return Device(
+        name=name,
+        label=f"{_LABELS[kind]}-{name.rpartition('-')[2]}",
+        kind=kind,
+        place=place(number // len(KINDS)),
+        description=_DESCRIPTIONS[kind],
+        seed=seed + number,
+    )
+
+
+def place(room: int) -> str:
+    """Name the zone of a room; the first is `Floor-2-Zone-A`."""
+    floor, zone = divmod(room, len(_ZONES))
+    return f"Floor-{_FIRST_FLOOR + floor % _FLOORS}-Zone-{_ZONES[zone]}"

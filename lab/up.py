@@ -1,0 +1,169 @@
+"""The life of a building on this machine: set up, start in order, say so, watch, stop in order."""
+
+import asyncio
+import signal
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from plantroom.lab import ask, flags, lock, running, setup
+from plantroom.lab.child import Program
+from plantroom.lab.flags import Flags, Given
+from plantroom.lab.layout import Layout
+from plantroom.lab.plan import Plan, make_plan
+from plantroom.lab.ports import Ports
+from plantroom.lab.presence import online_devices
+from plantroom.lab.replayed import Replayed
+from plantroom.lab.supervisor import Interrupted, Supervisor, interruptible
+from plantroom.wire.errors import UnreachableError
+
+READY_S = 60.0
+READY_S_PER_DEVICE = 2.0
+POLL_S = 0.25
+PORTS_FREED_S = 5.0
+INTERRUPTED = 130
+
+
+class Voice(Protocol):
+    """How `up` speaks to whoever started it."""
+
+    def tell(self, text: str) -> None:
+        """Say what happened, in one line."""
+        ...
+
+    def progress(self, text: str) -> None:
+        """Say what is being waited for."""
+        ...
+
+    def ready(self, addresses: dict[str, Any]) -> None:
+        """Say that everything is ready, and where."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """When to end by itself: after some seconds, or once every replayed row is stored."""
+
+    duration_s: float | None = None
+    stored: bool = False
+
+
+def up(layout: Layout, given: Given, goal: Goal, voice: Voice) -> int:
+    """Run a building until its goal is reached or it is told to stop; return the exit code.
+
+    Raises:
+        ConfigError: when a flag, a port or the state folder is wrong.
+        UnreachableError: when a part does not become ready, or the goal is not reached in time.
+        CheckFailedError: when the replay is over and the books do not close.
+    """
+    with lock.held(layout):
+        wanted = given.over(flags.load(layout.building))
+        plan = make_plan(wanted)
+        _check_ports(layout, Ports.from_base(wanted.port_base))
+        setup.prepare(layout, wanted, plan)
+        flags.save(layout.building, wanted)
+        life = _Life(layout, wanted, plan, goal, voice)
+        try:
+            asyncio.run(life.run())
+        except Interrupted as interrupted:
+            missed = goal.stored or not life.is_ready
+            return INTERRUPTED if missed and interrupted.number == signal.SIGINT else 0
+        finally:
+            layout.running.unlink(missing_ok=True)
+    return 0
+
+
+def _check_ports(layout: Layout, ports: Ports) -> None:
+    """Check the ports; children of an `up` that was killed get a moment to be gone."""
+    ports.check_free(patience_s=PORTS_FREED_S if layout.running.exists() else 0.0)
+
+
+class _Life:
+    """One run of a building."""
+
+    def __init__(
+        self, layout: Layout, wanted: Flags, plan: Plan, goal: Goal, voice: Voice
+    ) -> None:
+        self.is_ready = False
+        self._layout = layout
+        self._wanted = wanted
+        self._ports = Ports.from_base(wanted.port_base)
+        self._plan = plan
+        self._goal = goal
+        self._voice = voice
+        self._supervisor = Supervisor(tell=voice.tell, changed=self._publish)
+
+    async def run(self) -> None:
+        async with interruptible(), self._supervisor.running():
+            await self._start()
+            self.is_ready = True
+            self._publish()
+            self._voice.ready(running.addresses(self._layout, self._running()))
+            await self._reach_goal()
+
+    async def _start(self) -> None:
+        patience_s = READY_S + READY_S_PER_DEVICE * len(self._plan.devices)
+        try:
+            async with asyncio.timeout(patience_s):
+                self._supervisor.start([self._program("cloud")])
+                await self._healthy("cloud", self._ports.cloud_http)
+                self._supervisor.start([self._program("gateway")])
+                await self._healthy("gateway", self._ports.gateway_http)
+                self._supervisor.start([self._device(one.name) for one in self._plan.devices])
+                await self._devices_online()
+        except TimeoutError:
+            raise UnreachableError(
+                f"not everything became ready within {patience_s:g} s, {self._waiting_for} is missing",
+                where=str(self._layout.state),
+                remedy="read its log in the folder logs there",
+            ) from None
+
+    async def _healthy(self, name: str, port: int) -> None:
+        self._waiting_for = name
+        self._voice.progress(f"waiting for {name} …")
+        while not await asyncio.to_thread(ask.is_healthy, port):
+            await asyncio.sleep(POLL_S)
+
+    async def _devices_online(self) -> None:
+        wanted = {device.name for device in self._plan.devices}
+        while missing := wanted - await asyncio.to_thread(online_devices, self._ports.gateway_http):
+            self._waiting_for = ", ".join(sorted(missing)[:3])
+            self._voice.progress(f"waiting for {len(missing)} of {len(wanted)} devices …")
+            await asyncio.sleep(POLL_S)
+
+    async def _reach_goal(self) -> None:
+        duration_s = self._goal.duration_s
+        if not self._goal.stored:
+            await asyncio.sleep(duration_s if duration_s is not None else float("inf"))
+            return
+        replayed = Replayed(self._layout, self._ports, self._plan.replays)
+        try:
+            async with asyncio.timeout(duration_s):
+                while not await asyncio.to_thread(replayed.is_stored):
+                    self._voice.progress(replayed.progress)
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError:
+            raise UnreachableError(
+                f"after {duration_s:g} s not every replayed row is stored: {replayed.progress}",
+                remedy="start again without --duration; it goes on where it stopped",
+            ) from None
+
+    def _program(self, kind: str) -> Program:
+        config = self._layout.state / kind / f"{kind}.toml"
+        return Program(name=kind, kind=kind, config=config, log=self._layout.log(kind))
+
+    def _device(self, name: str) -> Program:
+        config = self._layout.device(name) / "device.toml"
+        return Program(name=name, kind="device", config=config, log=self._layout.log(name))
+
+    def _publish(self) -> None:
+        running.save(self._layout, self._running())
+
+    def _running(self) -> running.Running:
+        import os
+
+        return running.Running(
+            pid=os.getpid(),
+            port_base=self._wanted.port_base,
+            ready=self.is_ready,
+            pids=self._supervisor.pids,
+        )
