@@ -1,0 +1,87 @@
+"""One SQLite file, opened the one way: WAL, synchronous, schema brought up to date, errors named.
+
+Synchronous and light, so that the sensor's outbox shares it; `database.py` adds the threads.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from plantroom.wire.errors import StorageCorruptError, StorageError, StorageFullError
+
+Migrations = Mapping[str, Sequence[str]]
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours, each with what the operator can do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _translate(error, path) from error
+
+
+def _translate(error: sqlite3.Error, path: Path) -> StorageError:
+    name = getattr(error, "sqlite_errorname", "") or ""
+    where = str(path)
+    if name.startswith("SQLITE_FULL") or name == "SQLITE_IOERR_WRITE":
+        return StorageFullError("no space left", where=where, remedy="free disk space")
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return StorageCorruptError(
+            f"database is damaged: {error}", where=where, remedy="it is set aside, not overwritten"
+        )
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+        return StorageError(
+            f"cannot write the database: {error}", where=where, remedy="check folder, owner, mount"
+        )
+    return StorageError(f"database: {error}", where=where)
+
+
+def connect(path: Path, migrations: Migrations, *, synchronous: str = "FULL") -> sqlite3.Connection:
+    """Open (or create) a database in WAL mode and bring its schema up to date.
+
+    Several parts may share a file (the broker's sessions and the gateway's queue do):
+    `migrations[part][n]` is a script that leads that part from version n to n + 1; one that has
+    shipped is never edited. The connection is in autocommit: transactions are begun by hand.
+    """
+    with translated(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"cannot make the folder: {error.strerror}",
+                where=str(path.parent),
+                remedy="check owner and mount, or choose another folder with --state",
+            ) from error
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(f"PRAGMA synchronous={synchronous}")
+            connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute("PRAGMA busy_timeout=5000")
+            _migrate(connection, migrations, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection, migrations: Migrations, path: Path) -> None:
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS schema_version(part TEXT PRIMARY KEY, version INTEGER NOT NULL)"
+    )
+    versions = dict(connection.execute("SELECT part, version FROM schema_version"))
+    for part, scripts in migrations.items():
+        version = versions.get(part, 0)
+        if version > len(scripts):
+            raise StorageError(
+                f"{part} has schema {version}, this program knows {len(scripts)}",
+                where=str(path),
+                remedy="run the newer program",
+            )
+        for number, script in enumerate(scripts[version:], version + 1):
+            connection.executescript(
+                f"BEGIN;{script};INSERT OR REPLACE INTO schema_version VALUES('{part}',{number});"
+                "COMMIT;"
+            )
