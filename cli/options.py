@@ -1,9 +1,11 @@
 """What every command line of `plantroom` shares: its parser and the global options."""
 
 import argparse
+import os
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from plantroom.lab.layout import Layout
 from plantroom.wire.errors import UsageError
 
 Run = Callable[[argparse.Namespace], int]
@@ -55,3 +57,8 @@ def subcommand(commands: Any, name: str, text: str, run: Run) -> argparse.Argume
     )
     runs(parser, run)
     return parser
+
+
+def layout_of(options: argparse.Namespace) -> Layout:
+    """Return the state folder that the command is about."""
+    return Layout.find(options.state, os.environ)

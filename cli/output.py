@@ -11,6 +11,12 @@ def line(text: str = "") -> None:
     sys.stdout.write(text + "\n")
 
 
+def text(block: str) -> None:
+    """Write lines of data, at once."""
+    sys.stdout.write(block)
+    sys.stdout.flush()
+
+
 def document(value: Any) -> None:
     """Write one JSON document on one line, at once."""
     line(json.dumps(value, ensure_ascii=False, separators=(", ", ": ")))

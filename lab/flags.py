@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from plantroom.certs import atomic
 from plantroom.lab.ports import BASE_DEFAULT
 from plantroom.wire import shape
 from plantroom.wire.errors import ConfigError
@@ -77,12 +78,4 @@ def load(path: Path) -> Flags:
 
 def save(path: Path, flags: Flags) -> None:
     """Keep the flags for the next start."""
-    replace(path, json.dumps(shape.to_plain(flags), indent=2) + "\n")
-
-
-def replace(path: Path, text: str, *, mode: int = 0o644) -> None:
-    """Write a file whole or not at all."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.chmod(mode)
-    fresh.replace(path)
+    atomic.write(path, json.dumps(shape.to_plain(flags), indent=2).encode() + b"\n")

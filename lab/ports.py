@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import errno
 import socket
+import time
 from dataclasses import dataclass
 
 from plantroom.wire.errors import ConfigError
@@ -11,6 +12,7 @@ from plantroom.wire.errors import ConfigError
 HOST = "127.0.0.1"
 BASE_DEFAULT = 18830
 BASE_MIN, BASE_MAX = 1024, 65529
+RETRY_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,20 +32,29 @@ class Ports:
         names = [field.name for field in dataclasses.fields(cls)]
         return cls(**{name: base + offset for offset, name in enumerate(names)})
 
-    def check_free(self) -> None:
-        """Bind each port once.
+    def check_free(self, *, patience_s: float = 0.0) -> None:
+        """Bind each port once; what has just been killed gets `patience_s` to be gone.
 
         Raises:
             ConfigError: naming the first one that is taken.
         """
+        give_up_s = time.monotonic() + patience_s
         for name, port in dataclasses.asdict(self).items():
-            with contextlib.closing(socket.socket()) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind((HOST, port))
-                    probe.listen(1)
-                except OSError as error:
-                    raise _taken(name, port, error) from error
+            while (error := _bind_error(port)) is not None:
+                if time.monotonic() >= give_up_s:
+                    raise _taken(name, port, error)
+                time.sleep(RETRY_S)
+
+
+def _bind_error(port: int) -> OSError | None:
+    with contextlib.closing(socket.socket()) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+            probe.listen(1)
+        except OSError as error:
+            return error
+    return None
 
 
 def _taken(name: str, port: int, error: OSError) -> ConfigError:

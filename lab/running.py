@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from plantroom.certs import atomic
 from plantroom.lab import lock
-from plantroom.lab.flags import replace
 from plantroom.lab.layout import Layout
 from plantroom.lab.ports import HOST, Ports
 from plantroom.wire import shape
@@ -30,7 +30,7 @@ class Running:
 
 def save(layout: Layout, running: Running) -> None:
     """Tell the other commands."""
-    replace(layout.running, json.dumps(shape.to_plain(running)) + "\n")
+    atomic.write(layout.running, json.dumps(shape.to_plain(running)).encode() + b"\n")
 
 
 def find(layout: Layout) -> Running | None:

@@ -1,7 +1,10 @@
 """The life of a building on this machine: set up, start in order, say so, watch, stop in order."""
 
 import asyncio
+import contextlib
+import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +23,7 @@ READY_S = 60.0
 READY_S_PER_DEVICE = 2.0
 POLL_S = 0.25
 PORTS_FREED_S = 5.0
+DEVICES_NAMED_MAX = 3
 INTERRUPTED = 130
 
 
@@ -80,9 +84,7 @@ def _check_ports(layout: Layout, ports: Ports) -> None:
 class _Life:
     """One run of a building."""
 
-    def __init__(
-        self, layout: Layout, wanted: Flags, plan: Plan, goal: Goal, voice: Voice
-    ) -> None:
+    def __init__(self, layout: Layout, wanted: Flags, plan: Plan, goal: Goal, voice: Voice) -> None:
         self.is_ready = False
         self._layout = layout
         self._wanted = wanted
@@ -90,6 +92,7 @@ class _Life:
         self._plan = plan
         self._goal = goal
         self._voice = voice
+        self._waiting_for = "cloud"
         self._supervisor = Supervisor(tell=voice.tell, changed=self._publish)
 
     async def run(self) -> None:
@@ -112,7 +115,7 @@ class _Life:
                 await self._devices_online()
         except TimeoutError:
             raise UnreachableError(
-                f"not everything became ready within {patience_s:g} s, {self._waiting_for} is missing",
+                f"not ready within {patience_s:g} s: {self._waiting_for} is missing",
                 where=str(self._layout.state),
                 remedy="read its log in the folder logs there",
             ) from None
@@ -120,27 +123,29 @@ class _Life:
     async def _healthy(self, name: str, port: int) -> None:
         self._waiting_for = name
         self._voice.progress(f"waiting for {name} …")
-        while not await asyncio.to_thread(ask.is_healthy, port):
-            await asyncio.sleep(POLL_S)
+        await _until(lambda: ask.is_healthy(port))
 
     async def _devices_online(self) -> None:
         wanted = {device.name for device in self._plan.devices}
-        while missing := wanted - await asyncio.to_thread(online_devices, self._ports.gateway_http):
-            self._waiting_for = ", ".join(sorted(missing)[:3])
+
+        def all_online() -> bool:
+            missing = sorted(wanted - online_devices(self._ports.gateway_http))
+            self._waiting_for = ", ".join(missing[:DEVICES_NAMED_MAX])
             self._voice.progress(f"waiting for {len(missing)} of {len(wanted)} devices …")
-            await asyncio.sleep(POLL_S)
+            return not missing
+
+        await _until(all_online)
 
     async def _reach_goal(self) -> None:
         duration_s = self._goal.duration_s
         if not self._goal.stored:
-            await asyncio.sleep(duration_s if duration_s is not None else float("inf"))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.Event().wait(), duration_s)
             return
         replayed = Replayed(self._layout, self._ports, self._plan.replays)
         try:
             async with asyncio.timeout(duration_s):
-                while not await asyncio.to_thread(replayed.is_stored):
-                    self._voice.progress(replayed.progress)
-                    await asyncio.sleep(POLL_S)
+                await _until(lambda: replayed.is_stored(self._voice.progress))
         except TimeoutError:
             raise UnreachableError(
                 f"after {duration_s:g} s not every replayed row is stored: {replayed.progress}",
@@ -159,11 +164,15 @@ class _Life:
         running.save(self._layout, self._running())
 
     def _running(self) -> running.Running:
-        import os
-
         return running.Running(
             pid=os.getpid(),
             port_base=self._wanted.port_base,
             ready=self.is_ready,
             pids=self._supervisor.pids,
         )
+
+
+async def _until(claim: Callable[[], bool]) -> None:
+    """Ask other processes, off the loop, until the claim holds."""
+    while not await asyncio.to_thread(claim):  # noqa: ASYNC110 -- its events are another process's
+        await asyncio.sleep(POLL_S)
