@@ -12,6 +12,16 @@ import cbor2
 DEPTH_MAX = 16
 
 
+def _refuse_tag(*_decoder: object) -> Any:
+    raise ValueError("tags are not accepted")
+
+
+# Nothing here is tagged, and what cbor2 makes of tags is not for strangers to choose: big integers
+# and decimals of any size, regular expressions, mail, objects that contain themselves.
+_TAGS_OF_CBOR2 = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261)
+_REFUSED = dict.fromkeys((*_TAGS_OF_CBOR2, 1004, 43000, 55799), _refuse_tag)
+
+
 def dumps(value: object) -> bytes:
     """Encode deterministically: the same value always gives the same bytes."""
     return cbor2.dumps(value, canonical=True)
@@ -20,8 +30,8 @@ def dumps(value: object) -> bytes:
 def loads(data: bytes, *, bytes_max: int, error: Callable[[str], Exception]) -> Any:
     """Decode one data item and nothing behind it.
 
-    Duplicate keys, indefinite lengths, trailing bytes, depth beyond `DEPTH_MAX` and more than
-    `bytes_max` bytes raise `error(text)`, as does anything that is not CBOR.
+    Duplicate keys, tags, indefinite lengths, trailing bytes, depth beyond `DEPTH_MAX` and more
+    than `bytes_max` bytes raise `error(text)`, as does anything that is not CBOR.
     """
     if len(data) > bytes_max:
         raise error(f"{len(data)} bytes, the limit is {bytes_max}")
@@ -34,7 +44,12 @@ def loads(data: bytes, *, bytes_max: int, error: Callable[[str], Exception]) -> 
 def _loads_strictly(data: bytes) -> Any:
     stream = BytesIO(data)
     decoder = cbor2.CBORDecoder(
-        stream, allow_duplicate_keys=False, allow_indefinite=False, max_depth=DEPTH_MAX
+        stream,
+        tag_hook=_refuse_tag,
+        semantic_decoders=_REFUSED,
+        allow_duplicate_keys=False,
+        allow_indefinite=False,
+        max_depth=DEPTH_MAX,
     )
     value = decoder.decode()
     if stream.tell() != len(data):

@@ -7,6 +7,7 @@ import hashlib
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 from plantroom.wire import cbor
@@ -43,6 +44,23 @@ def number(value: float) -> float | int:
     return value + 0.0  # -0.0 becomes 0.0
 
 
+@lru_cache(maxsize=4096)  # a building has few names; only good ones, hence short ones, are kept
+def _check_label(name: str, unit: str | None) -> None:
+    if not _NAME.fullmatch(name):
+        raise PackError(f"bad point name {name[:80]!r}", reason="bad-name")
+    if unit is not None and not 0 < len(unit) <= UNIT_CHARS_MAX:
+        raise PackError(f"bad unit of {name}", reason="bad-unit")
+
+
+def _check_text(name: str, text: str) -> None:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise PackError(f"text of {name} is not Unicode", reason="bad-value") from None
+    if size > TEXT_BYTES_MAX:
+        raise PackError(f"text of {name} is too long", reason="too-large")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
     """One measured value: `name` (`temperature`), `unit` (SenML unit or None), `value`."""
@@ -52,13 +70,9 @@ class Point:
     value: Value
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise PackError(f"bad point name {self.name[:80]!r}", reason="bad-name")
-        if self.unit is not None and not 0 < len(self.unit) <= UNIT_CHARS_MAX:
-            raise PackError(f"bad unit of {self.name}", reason="bad-unit")
+        _check_label(self.name, self.unit)
         if isinstance(self.value, str):
-            if len(self.value.encode()) > TEXT_BYTES_MAX:
-                raise PackError(f"text of {self.name} is too long", reason="too-large")
+            _check_text(self.name, self.value)
         elif not isinstance(self.value, bool):
             object.__setattr__(self, "value", number(self.value))
 
@@ -86,6 +100,13 @@ class Sample:
             raise PackError(f"mono {self.mono_us} us is out of range", reason="out-of-range")
         if not 0 < len(self.points) <= POINTS_MAX:
             raise PackError(f"{len(self.points)} points, 1 to {POINTS_MAX} may be", reason="points")
+        last = ""
+        for point in self.points:
+            if point.name <= last:
+                break
+            last = point.name
+        else:
+            return  # in order already, as our own packs are
         ordered = tuple(sorted(self.points, key=lambda point: point.name))
         if any(a.name == b.name for a, b in pairwise(ordered)):
             raise PackError("a point appears twice in one reading", reason="duplicate-point")

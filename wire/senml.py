@@ -25,6 +25,7 @@ EPOCH, SEQ, MONO = "epoch", "seq", "mono"
 _STARTS_A_READING = (BN, BT, EPOCH, SEQ, MONO)
 _VALUES = (V, VS, VB)
 _VERSION_MAX = 10
+_SECONDS_MAX = 2**40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +102,79 @@ def decode(data: bytes) -> Pack:
     records = cbor.loads(data, bytes_max=PACK_BYTES_MAX, error=PackError)
     if not isinstance(records, list) or not 0 < len(records) <= RECORDS_MAX:
         raise PackError(f"a pack is an array of 1 to {RECORDS_MAX} records")
+    own = _own_form(records)
+    return _any_form(records) if own is None else Pack(readings=own)
+
+
+def _own_form(records: list[Any]) -> tuple[Reading, ...] | None:
+    """Read records that are exactly as `encode` writes them: nothing inherited, no offset.
+
+    None means that they are not, or that a rule is broken: `_any_form` is the one that judges.
+    """
+    readings: list[Reading] = []
+    head: dict[Any, Any] | None = None
+    points: list[Point] = []
+    try:
+        for record in records:
+            if type(record) is not dict:
+                return None
+            size = 2
+            if BN in record:
+                if head is not None:
+                    readings.append(_own_reading(head, points))
+                    points = []
+                head = record
+                size = 5 + (BT in record) + (MONO in record)
+            elif head is None:
+                return None
+            points.append(_own_point(record, size))
+        readings.append(_own_reading(head or {}, points))
+    except (PackError, _NotOwnFormError):
+        return None
+    return tuple(readings)
+
+
+class _NotOwnFormError(Exception):
+    """The records are not as `encode` writes them; never leaves this module."""
+
+
+def _own_point(record: dict[Any, Any], size: int) -> Point:
+    name, unit = record.get(N), record.get(U)
+    value: Any = record.get(V)
+    if type(name) is not str or len(record) != (size if unit is None else size + 1):
+        raise _NotOwnFormError
+    if unit is not None and type(unit) is not str:
+        raise _NotOwnFormError
+    if type(value) is not float and type(value) is not int:
+        text, truth = record.get(VS), record.get(VB)
+        value = text if type(text) is str else truth
+        if V in record or (value is truth and type(truth) is not bool):
+            raise _NotOwnFormError
+    return Point(name=name, unit=unit, value=value)
+
+
+def _own_reading(head: dict[Any, Any], points: list[Point]) -> Reading:
+    prefix, seconds, mono = head.get(BN), head.get(BT), head.get(MONO)
+    epoch, seq = head.get(EPOCH), head.get(SEQ)
+    if type(prefix) is not str or not prefix.endswith("/"):
+        raise _NotOwnFormError
+    if type(epoch) is not int or type(seq) is not int:
+        raise _NotOwnFormError
+    if (MONO in head and type(mono) is not int) or (BT in head and not _is_absolute(seconds)):
+        raise _NotOwnFormError
+    time_us = None if seconds is None else _microseconds(seconds)
+    device = prefix[:-1]
+    return Reading(
+        device=device, time_us=time_us, mono_us=mono, points=tuple(points), epoch=epoch, seq=seq
+    )
+
+
+def _is_absolute(seconds: object) -> bool:
+    number = type(seconds) is int or type(seconds) is float
+    return number and TIME_US_MIN // 1_000_000 <= seconds < _SECONDS_MAX  # type: ignore[operator]
+
+
+def _any_form(records: list[Any]) -> Pack:
     readings: list[Reading] = []
     samples: list[Sample] = []
     bad: list[BadReading] = []
@@ -216,11 +290,15 @@ def _time_us(record: dict[Any, Any]) -> int | None:
         seconds = record.get(label, 0)
         if isinstance(seconds, bool) or not isinstance(seconds, int | float):
             raise PackError("a time is not a number", reason="bad-time")
-        if not -(2**40) < seconds < 2**40:
+        if not -_SECONDS_MAX < seconds < _SECONDS_MAX:
             raise PackError("a time is out of range", reason="out-of-range")
-        whole = int(seconds)
-        total += whole * 1_000_000 + round((seconds - whole) * 1_000_000)
+        total += _microseconds(seconds)
     return total if total >= TIME_US_MIN else None
+
+
+def _microseconds(seconds: float) -> int:
+    whole = int(seconds)
+    return whole * 1_000_000 + round((seconds - whole) * 1_000_000)
 
 
 def _bad(draft: _Draft, error: PackError) -> BadReading:
