@@ -47,6 +47,11 @@ class SpiffeId:
         """The last element of the path: `hvac-001`, `gateway`, `ingestion`."""
         return self.path.rpartition("/")[2]
 
+    @property
+    def site(self) -> str:
+        """The first label of the trust domain: a building's site on topics (`building-1`)."""
+        return self.trust_domain.partition(".")[0]
+
     def level(self, *, cloud_trust_domain: str) -> str:
         """Return this ID as one topic level, the way `call` and `reply` topics name a caller.
 
