@@ -1,5 +1,6 @@
 """Prometheus text exposition, rendered from plain values (format version 0.0.4)."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -25,8 +26,9 @@ def render(metrics: Iterable[Metric]) -> str:
         families.setdefault(metric.name, []).append(metric)
     lines = []
     for name, members in families.items():
-        lines += [f"# HELP {name} {members[0].help}", f"# TYPE {name} {members[0].kind}"]
-        lines += [f"{name}{_labels(metric.labels)} {metric.value:.16g}" for metric in members]
+        lines += [f"# HELP {name} {_escape_help(members[0].help)}"]
+        lines += [f"# TYPE {name} {members[0].kind}"]
+        lines += [f"{name}{_labels(metric.labels)} {_number(metric.value)}" for metric in members]
     return "\n".join(lines) + "\n"
 
 
@@ -37,5 +39,15 @@ def _labels(labels: Mapping[str, str] | None) -> str:
     return "{" + ",".join(pairs) + "}"
 
 
+def _number(value: float) -> str:
+    if math.isfinite(value):
+        return f"{value:.16g}"
+    return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
+
+
 def _escape(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return _escape_help(value).replace('"', '\\"')
+
+
+def _escape_help(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n")

@@ -31,6 +31,8 @@ class RangeSet:
     def discard(self, first: int, last: int | None = None) -> None:
         """Take `first` to `last` out, as far as they are in."""
         last = first if last is None else last
+        if not 0 <= first <= last:
+            raise ValueError(f"not a range: {first} to {last}")
         low = bisect_left(self._lasts, first)
         high = bisect_right(self._firsts, last)
         rest = []

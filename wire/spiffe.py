@@ -27,7 +27,7 @@ class SpiffeId:
         Raises:
             SpiffeIdError: naming the rule that is broken.
         """
-        if len(text.encode()) > ID_BYTES_MAX:
+        if len(text) > ID_BYTES_MAX:  # what is not ASCII is refused below
             raise SpiffeIdError(f"SPIFFE ID is longer than {ID_BYTES_MAX} bytes")
         if not text.startswith("spiffe://"):
             raise SpiffeIdError("SPIFFE ID does not start with spiffe://", where=text[:80])

@@ -102,6 +102,8 @@ def subscription(pattern: str, site: str, *names: str) -> str:
     """Build a filter: like `build`, but `+` may stand for the site or for any name."""
     rest = iter(names)
     levels = [(next(rest, "+") if level.startswith("{") else level) for level in pattern.split("/")]
+    if next(rest, None) is not None:
+        raise TopicError(f"too many names for topic {pattern}")
     for level in (site, *levels):
         if level != "+":
             check_level(level)
