@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from plantroom.lab.layout import Layout
-from plantroom.wire.errors import UsageError
+from plantroom.wire.errors import SpiffeIdError, UsageError
+from plantroom.wire.spiffe import SpiffeId
 
 Run = Callable[[argparse.Namespace], int]
 
@@ -62,3 +63,11 @@ def subcommand(commands: Any, name: str, text: str, run: Run) -> argparse.Argume
 def layout_of(options: argparse.Namespace) -> Layout:
     """Return the state folder that the command is about."""
     return Layout.find(options.state, os.environ)
+
+
+def spiffe_id(text: str) -> SpiffeId:
+    """Read an argument that is a SPIFFE ID."""
+    try:
+        return SpiffeId.parse(text)
+    except SpiffeIdError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

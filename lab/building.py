@@ -3,11 +3,17 @@
 from collections import Counter
 from dataclasses import dataclass
 
+from plantroom.certs.roles import CLOUD_TRUST_DOMAIN
+from plantroom.wire.spiffe import SpiffeId
+
 KINDS = ("hvac", "occupancy", "energy")
 TRUST_DOMAIN = "building-1.smart.local"
 SITE = "building-1"
-CLOUD_TRUST_DOMAIN = "smart-building.cloud"
-SERVICES = ("ingestion", "analytics", "dashboard", "ota", "devices")
+GATEWAY_ID = SpiffeId(TRUST_DOMAIN, "agent/gateway")
+UPLINK_ID = SpiffeId(CLOUD_TRUST_DOMAIN, f"gateway/{SITE}")
+FRONT_ID = SpiffeId(CLOUD_TRUST_DOMAIN, "agent/front")
+OPERATOR_ID = SpiffeId(CLOUD_TRUST_DOMAIN, "operator/local")
+INSPECTOR_ID = SpiffeId(CLOUD_TRUST_DOMAIN, "inspector/local")
 
 _LABELS = {"hvac": "HVAC-SENSOR", "occupancy": "OCCUPANCY", "energy": "ENERGY"}
 _DESCRIPTIONS = {
@@ -32,6 +38,11 @@ class Device:
     seed: int = 1
     replay: str | None = None
     map_file: str | None = None
+
+    @property
+    def spiffe_id(self) -> SpiffeId:
+        """Who it is."""
+        return SpiffeId(TRUST_DOMAIN, f"agent/{self.name}")
 
 
 class Names:

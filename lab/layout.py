@@ -10,16 +10,23 @@ STATE_VARIABLE = "PLANTROOM_STATE"
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The three files that a tool needs to look into a broker."""
+    """The files that a tool needs to talk to a broker.
+
+    `ca` pools the roots, as other people's tools want them; `bundles` keeps them apart by trust
+    domain, as ours do.
+    """
 
     cert: Path
     key: Path
     ca: Path
+    bundles: Path
 
     @classmethod
     def under(cls, folder: Path) -> "Credentials":
         """Name the files of one person's folder."""
-        return cls(folder / "cert.pem", folder / "key.pem", folder / "ca.pem")
+        return cls(
+            folder / "cert.pem", folder / "key.pem", folder / "ca.pem", folder / "bundles.json"
+        )
 
 
 @dataclass(frozen=True, slots=True)

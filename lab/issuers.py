@@ -1,0 +1,83 @@
+"""The two issuers of a state folder, building and cloud, as set-up and the commands open them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from plantroom.certs.authority import Authority
+from plantroom.certs.registry import Registry
+from plantroom.certs.roles import CLOUD_TRUST_DOMAIN
+from plantroom.lab.building import TRUST_DOMAIN
+from plantroom.lab.layout import Layout
+from plantroom.wire.clock import SystemClock
+from plantroom.wire.errors import UnreachableError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """Where one trust domain's issuer keeps its root and its registry."""
+
+    trust_domain: str
+    folder: Path
+
+    @property
+    def registry_file(self) -> Path:
+        """The registry's file."""
+        return self.folder / "registry.db"
+
+    def authority(self) -> Authority:
+        """Open the root, making it if there is none."""
+        return Authority.open(self.folder / "authority", self.trust_domain, clock=SystemClock())
+
+    @contextmanager
+    def registry(self) -> Iterator[Registry]:
+        """Open the registry, making it if there is none."""
+        registry = Registry.open(self.registry_file, cloud_trust_domain=CLOUD_TRUST_DOMAIN)
+        try:
+            yield registry
+        finally:
+            registry.close()
+
+
+def building(layout: Layout) -> Issuer:
+    """Return the building's issuer."""
+    return Issuer(TRUST_DOMAIN, layout.gateway)
+
+
+def cloud(layout: Layout) -> Issuer:
+    """Return the cloud's issuer."""
+    return Issuer(CLOUD_TRUST_DOMAIN, layout.cloud)
+
+
+def responsible(layout: Layout, trust_domain: str) -> Issuer:
+    """Return the existing issuer of this trust domain.
+
+    Raises:
+        UsageError: when this state folder has no such trust domain.
+        UnreachableError: when nothing was ever set up here.
+    """
+    known = {issuer.trust_domain: issuer for issuer in (building(layout), cloud(layout))}
+    issuer = known.get(trust_domain)
+    if issuer is None:
+        raise UsageError(
+            "no issuer here for this trust domain",
+            where=trust_domain,
+            remedy=f"known here: {', '.join(known)}",
+        )
+    return existing(issuer)
+
+
+def existing(issuer: Issuer) -> Issuer:
+    """Return the issuer if it has been set up.
+
+    Raises:
+        UnreachableError: when it has not.
+    """
+    if not issuer.registry_file.exists():
+        raise UnreachableError(
+            "no building was set up here",
+            where=str(issuer.folder),
+            remedy="start one with `plantroom up`, or give its folder with --state",
+        )
+    return issuer

@@ -1,0 +1,81 @@
+"""Certificates for people's tools: an inspector that reads everything, an operator that acts.
+
+Tools such as MQTT Explorer cannot renew, so these live 12 hours; `up` renews them at half life.
+"""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from plantroom.certs import atomic, bundle, pem
+from plantroom.certs.authority import Authority
+from plantroom.certs.certificates import key_pem, new_key
+from plantroom.certs.own_svid import read_svid
+from plantroom.lab.layout import Credentials
+from plantroom.wire.errors import IdentityError, UnreachableError
+from plantroom.wire.identity import Identity, Svid, TrustBundle
+from plantroom.wire.spiffe import SpiffeId
+
+TTL_S = 12 * 3600
+_FILE_BYTES_MAX = 256 * 1024
+
+
+def ensure(
+    credentials: Credentials,
+    spiffe_id: SpiffeId,
+    authority: Authority,
+    bundles: Mapping[str, TrustBundle],
+) -> None:
+    """Write this person's files, unless they are there with at least half their life left."""
+    atomic.make_private_folder(credentials.cert.parent)
+    roots = b"".join(pem.bundle_pem(part.roots_der) for part in bundles.values())
+    atomic.write(credentials.ca, roots, mode=atomic.PUBLIC)
+    atomic.write(credentials.bundles, bundle.all_to_json(bundles), mode=atomic.PUBLIC)
+    try:
+        svid = _read(credentials)
+    except (IdentityError, UnreachableError):
+        svid = None
+    if svid is not None and svid.spiffe_id == spiffe_id and not _is_due(svid):
+        return
+    key = new_key()
+    chain = authority.issue(spiffe_id, key.public_key(), ttl_s=TTL_S)
+    atomic.write(credentials.key, key_pem(key))
+    atomic.write(credentials.cert, chain, mode=atomic.PUBLIC)
+
+
+def _is_due(svid: Svid) -> bool:
+    return svid.not_after_s - time.time() < TTL_S / 2
+
+
+def load(credentials: Credentials) -> Identity:
+    """Return the identity that lies in these files.
+
+    Raises:
+        UnreachableError: when there is none: no building was ever started here.
+        IdentityError: when it has expired or is damaged.
+    """
+    svid = _read(credentials)
+    if svid.not_after_s <= time.time():
+        raise IdentityError(
+            "the certificate has expired",
+            reason="expired",
+            where=str(credentials.cert),
+            remedy="start the building again: `plantroom up` renews it",
+        )
+    bundles = bundle.all_from_json(_bytes(credentials.bundles))
+    return Identity(svid=svid, bundles=bundles, revision=1)
+
+
+def _read(credentials: Credentials) -> Svid:
+    return read_svid(_bytes(credentials.cert), _bytes(credentials.key))
+
+
+def _bytes(path: Path) -> bytes:
+    data = atomic.read(path, bytes_max=_FILE_BYTES_MAX)
+    if data is None:
+        raise UnreachableError(
+            "no building was set up here",
+            where=str(path),
+            remedy="start one with `plantroom up`, or give its folder with --state",
+        )
+    return data
