@@ -5,6 +5,7 @@ From the same declaration come the checks, the environment names and the comment
 """
 
 import dataclasses
+import math
 import tomllib
 import types
 import typing
@@ -124,7 +125,12 @@ def _from_text(text: str, wanted: Any, variable: str) -> Any:
     if typing.get_origin(wanted) is tuple:
         return [part.strip() for part in text.split(",") if part.strip()]
     if typing.get_origin(wanted) is dict:
-        return dict(part.split("=", 1) for part in text.split(",") if "=" in part)
+        pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+        if not all(equals for _, equals, _ in pairs):
+            raise _expected(
+                "a table of texts", "environment", variable, "write it as name=…,name=…"
+            )
+        return {name.strip(): value for name, _, value in pairs}
     return text
 
 
@@ -144,6 +150,8 @@ def _checked(value: Any, wanted: Any, field: Any, source: str, key: str) -> Any:
         value = float(value)
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
         raise _expected(_WORDS[wanted], source, key, f"{value!r} is {_kind(value)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _expected("a finite number", source, key, f"{value!r} is not")
     _check_range(value, field, source, key)
     return value
 
@@ -177,7 +185,8 @@ def sample(kind: type[Any], title: str) -> str:
         for field in dataclasses.fields(inner):
             default = getattr(inner(), field.name)
             lines.append(f"# {field.metadata['doc']}{_span(field)}")
-            lines.append(f"{field.name} = {toml(default)}")
+            unset = default is None
+            lines.append(f"# {field.name} = unset" if unset else f"{field.name} = {toml(default)}")
         lines.append("")
     return "\n".join(lines)
 
@@ -196,10 +205,16 @@ def toml(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return '"' + "".join(map(_toml_character, value)) + '"'
     if isinstance(value, tuple):
         return "[" + ", ".join(toml(part) for part in value) + "]"
     if isinstance(value, dict):
         pairs = ", ".join(f"{toml(key)} = {toml(part)}" for key, part in value.items())
         return "{ " + pairs + " }" if pairs else "{}"
     return repr(value)
+
+
+def _toml_character(character: str) -> str:
+    if character in '"\\':
+        return "\\" + character
+    return character if character.isprintable() else f"\\U{ord(character):08X}"

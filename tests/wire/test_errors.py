@@ -1,6 +1,7 @@
 """The error tree: every branch as drawn, every exit code as documented, one line for people."""
 
 import inspect
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ EXIT_CODES = {
     "CheckFailedError": 1,
     "WireError": 1,
 }
-TREE: list[type[PlantroomError]] = [kind for kind in vars(errors).values() if inspect.isclass(kind)]
+TREE: list[Any] = [kind for kind in vars(errors).values() if inspect.isclass(kind)]
 
 
 def ancestors(kind: type) -> set[str]:
