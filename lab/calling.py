@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from plantroom.certs.roles import CLOUD_TRUST_DOMAIN, device_of, site_of
+from plantroom.certs.roles import CLOUD_TRUST_DOMAIN, site_of
 from plantroom.lab import tools
 from plantroom.lab.layout import Layout
 from plantroom.lab.tools import Broker
@@ -68,10 +68,9 @@ def _message(asked: Asked, site: str, level: str, reply_to: str) -> Message:
         idempotency_key=asked.idempotency_key or request,
         data=asked.data,
     )
-    target = device_of(asked.target, cloud_trust_domain=CLOUD_TRUST_DOMAIN)
     return Message(
         topic=topics.build(
-            "call/{target}/{capability}/{caller}", site, target, asked.capability, level
+            "call/{target}/{capability}/{caller}", site, asked.target.name, asked.capability, level
         ),
         payload=envelope.encode(body),
         content_type=envelope.CONTENT_TYPE,

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 from plantroom.wire import envelope, senml, shape
 from plantroom.wire.errors import WireError
 from plantroom.wire.link import Message
 from plantroom.wire.reading import Reading, Sample
+from plantroom.wire.rfc3339 import format_us
 
 _PREVIEW_CHARS = 128
 _BATCH_READINGS_SHOWN = 5
@@ -94,20 +94,13 @@ def reading_plain(sample: Sample) -> dict[str, Any]:
     found: dict[str, Any] = {"device": sample.device.removesuffix("/")}
     if isinstance(sample, Reading):
         found |= {"epoch": sample.epoch, "seq": sample.seq}
-    found["time"] = None if sample.time_us is None else rfc3339(sample.time_us)
+    found["time"] = None if sample.time_us is None else format_us(sample.time_us)
     if sample.mono_us is not None:
         found["mono_us"] = sample.mono_us
     found["points"] = {
         point.name: {"value": point.value, "unit": point.unit} for point in sample.points
     }
     return found
-
-
-def rfc3339(time_us: int) -> str:
-    """Write microseconds since 1970 as RFC 3339 in UTC, with no more digits than it has."""
-    whole, rest = divmod(time_us, 1_000_000)
-    text = datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return text + (f".{rest:06d}".rstrip("0") if rest else "") + "Z"
 
 
 def _jsonable(value: Any) -> Any:

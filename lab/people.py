@@ -7,16 +7,15 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from plantroom.certs import atomic, bundle, pem
+from plantroom.certs import atomic, bundle
 from plantroom.certs.authority import Authority
-from plantroom.certs.certificates import key_pem, new_key
+from plantroom.certs.credentials import TTL_S, write_folder
 from plantroom.certs.own_svid import read_svid
 from plantroom.lab.layout import Credentials
 from plantroom.wire.errors import IdentityError, UnreachableError
 from plantroom.wire.identity import Identity, Svid, TrustBundle
 from plantroom.wire.spiffe import SpiffeId
 
-TTL_S = 12 * 3600
 _FILE_BYTES_MAX = 256 * 1024
 
 
@@ -26,21 +25,25 @@ def ensure(
     authority: Authority,
     bundles: Mapping[str, TrustBundle],
 ) -> None:
-    """Write this person's files, unless they are there with at least half their life left."""
-    atomic.make_private_folder(credentials.cert.parent)
-    roots = b"".join(pem.bundle_pem(part.roots_der) for part in bundles.values())
-    atomic.write(credentials.ca, roots, mode=atomic.PUBLIC)
-    atomic.write(credentials.bundles, bundle.all_to_json(bundles), mode=atomic.PUBLIC)
+    """Write this person's files, unless they are there with at least half their life left.
+
+    `bundles`: those of the other trust domains.
+    """
+    folder = credentials.cert.parent
+    if _is_fresh(credentials, spiffe_id):
+        return
+    write_folder(authority, spiffe_id, folder, bundles=bundles, ttl_s=TTL_S)
+    everybody = {**bundles, authority.trust_domain: authority.bundle()}
+    atomic.write(credentials.bundles, bundle.all_to_json(everybody), mode=atomic.PUBLIC)
+
+
+def _is_fresh(credentials: Credentials, spiffe_id: SpiffeId) -> bool:
     try:
         svid = _read(credentials)
+        _bytes(credentials.bundles)
     except (IdentityError, UnreachableError):
-        svid = None
-    if svid is not None and svid.spiffe_id == spiffe_id and not _is_due(svid):
-        return
-    key = new_key()
-    chain = authority.issue(spiffe_id, key.public_key(), ttl_s=TTL_S)
-    atomic.write(credentials.key, key_pem(key))
-    atomic.write(credentials.cert, chain, mode=atomic.PUBLIC)
+        return False
+    return svid.spiffe_id == spiffe_id and not _is_due(svid)
 
 
 def _is_due(svid: Svid) -> bool:

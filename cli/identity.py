@@ -1,0 +1,166 @@
+"""`plantroom identity entry|token|bundle|svid`: who may have an identity, and what was issued."""
+
+import argparse
+import json
+from typing import Any
+
+from plantroom.certs import bundle, pem
+from plantroom.certs.entry import Entry
+from plantroom.cli import output
+from plantroom.cli.options import layout_of, spiffe_id, subcommand, subcommands
+from plantroom.lab import issuers
+from plantroom.lab.building import TRUST_DOMAIN
+from plantroom.wire.rfc3339 import format_us
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the four nouns and their verbs."""
+    nouns = subcommands(parser)
+    _configure_entry(nouns.add_parser("entry", help="registration entries"))
+    token = subcommands(nouns.add_parser("token", help="join tokens"))
+    create = subcommand(token, "create", "make a single-use token for one SPIFFE ID", make_token)
+    create.add_argument("spiffe_id", metavar="SPIFFE_ID", type=spiffe_id)
+    bundles = subcommands(nouns.add_parser("bundle", help="trust bundles"))
+    show = subcommand(bundles, "show", "print the roots of a trust domain", show_bundle)
+    show.add_argument("--trust-domain", metavar="NAME", default=TRUST_DOMAIN)
+    show.add_argument("--format", choices=("pem", "spiffe"), default="pem")
+    svids = subcommands(nouns.add_parser("svid", help="issued SVIDs"))
+    svid = subcommand(svids, "show", "print the newest SVID's serial and expiry", show_svid)
+    svid.add_argument("spiffe_id", metavar="SPIFFE_ID", nargs="?", type=spiffe_id)
+
+
+def _configure_entry(parser: argparse.ArgumentParser) -> None:
+    commands = subcommands(parser)
+    create = subcommand(commands, "create", "register a SPIFFE ID, or change its entry", make_entry)
+    create.add_argument("spiffe_id", metavar="SPIFFE_ID", type=spiffe_id)
+    create.add_argument("--role", help="else the one that the path of the ID says")
+    create.add_argument("--parent", metavar="SPIFFE_ID", default="", help="who attests it")
+    create.add_argument("--selector", metavar="TYPE:VALUE", action="append", default=[])
+    create.add_argument("--ttl", metavar="S", type=int, default=3600, help="life of its SVIDs")
+    create.add_argument("--dns", metavar="NAME", action="append", default=[])
+    create.add_argument("--ip", metavar="ADDRESS", action="append", default=[])
+    listing = subcommand(commands, "list", "list entries", list_entries)
+    listing.add_argument("--trust-domain", metavar="NAME", default=TRUST_DOMAIN)
+    for name, text, run in (
+        ("show", "print one entry", show_entry),
+        ("delete", "delete one entry: no SVID any more", delete_entry),
+    ):
+        command = subcommand(commands, name, text, run)
+        command.add_argument("spiffe_id", metavar="SPIFFE_ID", type=spiffe_id)
+
+
+def _issuer(options: argparse.Namespace, trust_domain: str) -> issuers.Issuer:
+    return issuers.responsible(layout_of(options), trust_domain)
+
+
+def make_entry(options: argparse.Namespace) -> int:
+    """Create or change."""
+    with _issuer(options, options.spiffe_id.trust_domain).registry() as registry:
+        entry = registry.create(
+            options.spiffe_id,
+            role=options.role,
+            parent=options.parent,
+            selectors=tuple(options.selector),
+            ttl_s=options.ttl,
+            dns=tuple(options.dns),
+            ips=tuple(options.ip),
+        )
+    return _print(options, [_plain(entry)])
+
+
+def list_entries(options: argparse.Namespace) -> int:
+    """List."""
+    with _issuer(options, options.trust_domain).registry() as registry:
+        entries = [_plain(entry) for entry in registry.list()]
+    if options.json:
+        output.document({"entries": entries})
+        return 0
+    rows = [(one["spiffe_id"], one["role"], one["ttl_s"], one["created_at"]) for one in entries]
+    output.table(("SPIFFE ID", "ROLE", "TTL S", "CREATED"), rows)
+    return 0
+
+
+def show_entry(options: argparse.Namespace) -> int:
+    """Show."""
+    with _issuer(options, options.spiffe_id.trust_domain).registry() as registry:
+        return _print(options, [_plain(registry.show(options.spiffe_id))])
+
+
+def delete_entry(options: argparse.Namespace) -> int:
+    """Delete."""
+    with _issuer(options, options.spiffe_id.trust_domain).registry() as registry:
+        registry.delete(options.spiffe_id)
+    output.note(f"{options.spiffe_id} has no entry any more")
+    return 0
+
+
+def make_token(options: argparse.Namespace) -> int:
+    """Make a token; it is shown once and kept only as a hash."""
+    with _issuer(options, options.spiffe_id.trust_domain).registry() as registry:
+        token = registry.token_create(options.spiffe_id)
+    if options.json:
+        output.document({"spiffe_id": str(options.spiffe_id), "token": token})
+    else:
+        output.line(token)
+    return 0
+
+
+def show_bundle(options: argparse.Namespace) -> int:
+    """Print roots, as PEM or as a SPIFFE bundle."""
+    roots = _issuer(options, options.trust_domain).authority().bundle()
+    if options.json or options.format == "spiffe":
+        output.document(bundle.to_jwks(roots))
+    else:
+        output.text(pem.bundle_pem(roots.roots_der).decode())
+    return 0
+
+
+def show_svid(options: argparse.Namespace) -> int:
+    """Print what was issued last, for one ID or for all of the building's entries."""
+    trust_domain = options.spiffe_id.trust_domain if options.spiffe_id else TRUST_DOMAIN
+    with _issuer(options, trust_domain).registry() as registry:
+        wanted = (
+            [registry.show(options.spiffe_id).spiffe_id]
+            if options.spiffe_id
+            else [entry.spiffe_id for entry in registry.list()]
+        )
+        found = [registry.last_issued(one) for one in wanted]
+    return _print(
+        options,
+        [
+            {
+                "spiffe_id": str(one.spiffe_id),
+                "serial": one.serial,
+                "issued_at": format_us(one.at_us),
+                "not_after": format_us(one.not_after_s * 1_000_000),
+            }
+            for one in found
+            if one is not None
+        ],
+    )
+
+
+def _plain(entry: Entry) -> dict[str, Any]:
+    return {
+        "spiffe_id": str(entry.spiffe_id),
+        "role": entry.role,
+        "parent": entry.parent,
+        "selectors": list(entry.selectors),
+        "ttl_s": entry.ttl_s,
+        "dns": list(entry.dns),
+        "ips": list(entry.ips),
+        "created_at": format_us(entry.created_us),
+    }
+
+
+def _print(options: argparse.Namespace, values: list[dict[str, Any]]) -> int:
+    for value in values:
+        if options.json:
+            output.document(value)
+        else:
+            output.line("\n".join(f"{name}: {_text(part)}" for name, part in value.items()))
+    return 0
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

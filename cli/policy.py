@@ -1,0 +1,76 @@
+"""`plantroom policy explain|test`: why a decision is as it is; the policy's own tests."""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+from plantroom import policies
+from plantroom.cli import output
+from plantroom.cli.options import layout_of, spiffe_id, subcommand, subcommands
+from plantroom.lab import judging, tools
+from plantroom.policies import bundle, selftest
+from plantroom.wire.errors import UsageError
+from plantroom.wire.policy import Question
+
+ACTIONS = ("connect", "publish", "subscribe", "call")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add both."""
+    commands = subcommands(parser)
+    explain = subcommand(commands, "explain", "say what is decided, and by which rule", run_explain)
+    add = explain.add_argument
+    add("--as", dest="spiffe_id", metavar="ID", required=True, type=spiffe_id, help="who asks")
+    add("--client-id", metavar="TEXT", help="MQTT client id (else the end of the ID)")
+    add("--serial", default=judging.NO_SERIAL, help="the certificate's serial")
+    add("--qos", type=int, choices=(0, 1), default=1)
+    add("--retain", action="store_true")
+    add("--at", choices=tools.BROKERS, default="gateway", help="which broker decides (gateway)")
+    add("action", choices=ACTIONS)
+    add("topic", metavar="TOPIC", nargs="?", default="", help="a topic, or a filter")
+    test = subcommand(commands, "test", "run the policy's own tests", run_test)
+    for one in (explain, test):
+        one.add_argument("--bundle", metavar="DIR", type=Path, help="else the shipped one")
+
+
+def run_explain(options: argparse.Namespace) -> int:
+    """Print the decision; exit code 0 whatever it is, as explaining is what was asked for."""
+    if options.action != "connect" and not options.topic:
+        raise UsageError(f"{options.action} needs a topic", remedy="give one behind the action")
+    question = Question(
+        spiffe_id=str(options.spiffe_id),
+        cert_serial=options.serial,
+        client_id=options.client_id or options.spiffe_id.name,
+        action=options.action,
+        topic=options.topic,
+        qos=0 if options.action == "connect" else options.qos,
+        retain=options.retain,
+    )
+    found = judging.explain(layout_of(options), question, broker=options.at, bundle=options.bundle)
+    if options.json:
+        output.document(found)
+        return 0
+    output.line("allowed" if found["allow"] else f"denied ({found['reason']})")
+    for name in ("rule", "revision", "decision_id", "broker", "registry", "registry_entry"):
+        value = found[name]
+        output.line(f"  {name:15} {value if isinstance(value, str) else json.dumps(value)}")
+    for name, value in found["question"].items():
+        output.line(f"  {name:15} {value}")
+    return 0
+
+
+def run_test(options: argparse.Namespace) -> int:
+    """Run the tests; exit code 1 when one fails."""
+    report = selftest.run(bundle.load(options.bundle or policies.bundle_dir()))
+    if options.json:
+        output.document(dataclasses.asdict(report) | {"passed": report.passed})
+        return 0 if report.passed else 1
+    for outcome in report.outcomes:
+        if not outcome.passed:
+            output.line(f"FAIL {outcome.package}.{outcome.name}: {outcome.value}")
+    for file, line in report.uncovered:
+        output.line(f"not covered: {file}:{line}")
+    failed = sum(not outcome.passed for outcome in report.outcomes)
+    output.line(f"{len(report.outcomes)} tests, {failed} failed")
+    return 0 if report.passed else 1
