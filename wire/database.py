@@ -35,14 +35,21 @@ class Database:
         writer = connect(path, migrations, synchronous=synchronous)
         with translated(path):
             reader = sqlite3.connect(
-                f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+                f"{path.absolute().as_uri()}?mode=ro",
+                uri=True,
+                isolation_level=None,
+                check_same_thread=False,
             )
         return cls(path, writer, reader)
 
     async def write(self, work: Work[T]) -> T:
         """Run `work` in one transaction; when this returns, it is on the disk."""
+        return await self.begin(work)
+
+    def begin(self, work: Work[T]) -> "asyncio.Future[T]":
+        """Like `write`, but the transaction starts now; what it gives must be awaited."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._write_thread, self.write_now, work)
+        return loop.run_in_executor(self._write_thread, self.write_now, work)
 
     def write_now(self, work: Work[T]) -> T:
         """Like `write`, on the calling thread: only for the owning thread and for set-up."""

@@ -25,7 +25,7 @@ def translated(path: Path) -> Iterator[None]:
 def _translate(error: sqlite3.Error, path: Path) -> StorageError:
     name = getattr(error, "sqlite_errorname", "") or ""
     where = str(path)
-    if name.startswith("SQLITE_FULL") or name == "SQLITE_IOERR_WRITE":
+    if name in {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"}:
         return StorageFullError("no space left", where=where, remedy="free disk space")
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return StorageCorruptError(
@@ -68,10 +68,13 @@ def connect(path: Path, migrations: Migrations, *, synchronous: str = "FULL") ->
 
 
 def _migrate(connection: sqlite3.Connection, migrations: Migrations, path: Path) -> None:
+    if _versions(connection).items() >= {p: len(s) for p, s in migrations.items() if s}.items():
+        return
+    connection.execute("BEGIN IMMEDIATE")  # another process may be opening the same file
     connection.execute(
         "CREATE TABLE IF NOT EXISTS schema_version(part TEXT PRIMARY KEY, version INTEGER NOT NULL)"
     )
-    versions = dict(connection.execute("SELECT part, version FROM schema_version"))
+    versions = _versions(connection)
     for part, scripts in migrations.items():
         version = versions.get(part, 0)
         if version > len(scripts):
@@ -80,8 +83,30 @@ def _migrate(connection: sqlite3.Connection, migrations: Migrations, path: Path)
                 where=str(path),
                 remedy="run the newer program",
             )
-        for number, script in enumerate(scripts[version:], version + 1):
-            connection.executescript(
-                f"BEGIN;{script};INSERT OR REPLACE INTO schema_version VALUES('{part}',{number});"
-                "COMMIT;"
-            )
+        for script in scripts[version:]:
+            for statement in _statements(script):
+                connection.execute(statement)
+        connection.execute(
+            "INSERT OR REPLACE INTO schema_version VALUES(?, ?)", (part, len(scripts))
+        )
+    connection.execute("COMMIT")
+
+
+def _versions(connection: sqlite3.Connection) -> dict[str, int]:
+    if not connection.execute(
+        "SELECT 1 FROM sqlite_schema WHERE name = 'schema_version'"
+    ).fetchone():
+        return {}
+    return dict(connection.execute("SELECT part, version FROM schema_version"))
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Split a script; `executescript` would commit what is open, half a schema included."""
+    statement = ""
+    for part in script.split(";"):
+        statement += part + ";"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+    if statement.strip("; \n"):
+        raise StorageError(f"a migration ends within a statement: {statement[:60]!r}")

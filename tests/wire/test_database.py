@@ -1,0 +1,135 @@
+"""The database with its own thread: in order, whole or not at all, faults named."""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from plantroom.wire.database import Database, Migrations
+from plantroom.wire.errors import StorageError
+
+SCHEMA: Migrations = {"a": ("CREATE TABLE a(x INTEGER PRIMARY KEY)",)}
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = Database.open(tmp_path / "odd #name? 100%.db", SCHEMA)
+    yield opened
+    opened.close()
+
+
+def insert(number: int, connection: sqlite3.Connection) -> str:
+    connection.execute("INSERT INTO a VALUES(?)", (number,))
+    return threading.current_thread().name
+
+
+def numbers(connection: sqlite3.Connection) -> list[int]:
+    return [row[0] for row in connection.execute("SELECT x FROM a ORDER BY x")]
+
+
+def test_what_was_written_can_be_read_at_once(database: Database) -> None:
+    async def run() -> None:
+        for number in range(20):
+            await database.write(partial(insert, number))
+            assert await database.read(numbers) == list(range(number + 1))
+
+    asyncio.run(run())
+
+
+def test_writes_run_in_order_on_one_thread_that_is_not_the_loops(database: Database) -> None:
+    async def run() -> list[str]:
+        pending = [database.begin(partial(insert, number)) for number in range(50)]
+        return await asyncio.gather(*pending)
+
+    names = asyncio.run(run())
+    assert len(set(names)) == 1
+    assert names[0] != threading.current_thread().name
+
+
+def test_work_that_raises_leaves_nothing_behind_and_the_next_goes_on(database: Database) -> None:
+    def half(connection: sqlite3.Connection) -> None:
+        insert(1, connection)
+        raise LookupError("half way")
+
+    async def run() -> list[int]:
+        with pytest.raises(LookupError):
+            await database.write(half)
+        await database.write(lambda connection: insert(2, connection))
+        return await database.read(numbers)
+
+    assert asyncio.run(run()) == [2]
+
+
+def test_an_error_of_sqlite_is_one_of_ours_and_rolls_back(database: Database) -> None:
+    def twice(connection: sqlite3.Connection) -> None:
+        insert(1, connection)
+        insert(1, connection)
+
+    async def run() -> list[int]:
+        with pytest.raises(StorageError, match="UNIQUE"):
+            await database.write(twice)
+        return await database.read(numbers)
+
+    assert asyncio.run(run()) == []
+
+
+def test_the_reader_cannot_write(database: Database) -> None:
+    async def run() -> None:
+        with pytest.raises(StorageError, match="cannot write"):
+            await database.read(lambda connection: insert(1, connection))
+
+    asyncio.run(run())
+
+
+def test_a_long_look_up_does_not_hold_up_a_commit(database: Database) -> None:
+    started, release = threading.Event(), threading.Event()
+
+    def slow(_connection: sqlite3.Connection) -> bool:
+        started.set()
+        return release.wait(20)
+
+    async def run() -> None:
+        reading = asyncio.create_task(database.read(slow), name="test.read")
+        await asyncio.to_thread(started.wait, 20)
+        await asyncio.wait_for(database.write(lambda c: insert(1, c)), 20)
+        release.set()
+        assert await reading
+
+    asyncio.run(run())
+
+
+def test_a_checkpoint_empties_the_log(database: Database) -> None:
+    async def run() -> None:
+        await database.write(lambda connection: insert(1, connection))
+        log = database.path.with_name(database.path.name + "-wal")
+        assert log.stat().st_size > 0
+        await database.checkpoint()
+        assert log.stat().st_size == 0
+
+    asyncio.run(run())
+
+
+def test_close_finishes_what_is_queued_and_may_be_said_twice(tmp_path: Path) -> None:
+    async def run() -> None:
+        database = Database.open(tmp_path / "a.db", SCHEMA)
+        pending = [database.begin(partial(insert, number)) for number in range(20)]
+        database.close()
+        database.close()
+        assert len(await asyncio.gather(*pending)) == 20
+
+    asyncio.run(run())
+    reopened = Database.open(tmp_path / "a.db", SCHEMA)
+    assert reopened.write_now(numbers) == list(range(20))
+    reopened.close()
+
+
+def test_a_file_that_cannot_be_opened_leaves_no_thread(tmp_path: Path) -> None:
+    (tmp_path / "a.db").mkdir()
+    before = threading.active_count()
+    with pytest.raises(StorageError):
+        Database.open(tmp_path / "a.db", SCHEMA)
+    assert threading.active_count() == before
