@@ -1,0 +1,160 @@
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from plantroom.lab import child as module
+from plantroom.lab.child import Child, Program
+from plantroom.wire.errors import ConfigError
+from tests.fakes.waiting import until
+
+DEADLINE_S = 20.0
+
+
+class Script(Program):
+    """A program that is a Python script."""
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        return (sys.executable, "-u", str(self.config))
+
+
+class Watched:
+    """A child with what it says, and an event for every change."""
+
+    def __init__(self, folder: Path, script: str) -> None:
+        config = folder / "script.py"
+        config.write_text(script)
+        self.log = folder / "script.log"
+        self.said: list[str] = []
+        self.changed = asyncio.Event()
+        program = Script(name="script", kind="", config=config, log=self.log)
+        self.child = Child(program, tell=self.said.append, changed=self.changed.set)
+
+    async def until(self, claim: Callable[[], bool]) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while not claim():
+                self.changed.clear()
+                try:
+                    await asyncio.wait_for(self.changed.wait(), 0.05)
+                except TimeoutError:
+                    continue
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.child.run(), name="test.child")
+            try:
+                yield
+            finally:
+                await self.child.stop(deadline_s=5.0)
+
+
+PATIENT = "import time\nprint('up')\ntime.sleep(600)\n"
+
+
+def test_a_killed_child_is_named_and_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BACKOFF_FIRST_S", 0.01)
+
+    async def main() -> None:
+        watched = Watched(tmp_path, PATIENT)
+        async with watched.running():
+            await watched.until(lambda: watched.log.exists() and "up" in watched.log.read_text())
+            first = watched.child.pid
+            assert first is not None
+            os.kill(first, signal.SIGKILL)
+            await watched.until(lambda: watched.log.read_text().count("up") == 2)
+            assert watched.child.pid not in {first, None}
+        assert watched.said == ["script was killed by SIGKILL, started again in 0.01 s"]
+        assert watched.child.pid is None
+
+    asyncio.run(main())
+
+
+def test_the_pause_grows_with_every_early_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BACKOFF_FIRST_S", 0.01)
+
+    async def main() -> None:
+        watched = Watched(tmp_path, "raise SystemExit(7)\n")
+        async with watched.running():
+            await watched.until(lambda: len(watched.said) == 3)
+        assert watched.said == [
+            f"script ended with exit code 7, started again in {pause:g} s"
+            for pause in (0.01, 0.02, 0.04)
+        ]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("code", [2, 3])
+def test_a_child_that_complains_about_its_configuration_is_not_started_again(
+    tmp_path: Path, code: int
+) -> None:
+    async def main() -> None:
+        complaint = f"import sys\nprint('key is wrong', file=sys.stderr)\nsys.exit({code})\n"
+        watched = Watched(tmp_path, complaint)
+        with pytest.raises(ConfigError, match=r"script cannot start: key is wrong, .*script\.py"):
+            await watched.child.run()
+
+    asyncio.run(main())
+
+
+def test_a_child_that_does_not_stop_is_killed_at_its_deadline(tmp_path: Path) -> None:
+    async def main() -> None:
+        stubborn = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + PATIENT
+        watched = Watched(tmp_path, stubborn)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(watched.child.run(), name="test.child")
+            await watched.until(lambda: watched.log.exists() and "up" in watched.log.read_text())
+            await watched.child.stop(deadline_s=0.2)
+        assert watched.said == ["script did not stop within 0.2 s and was killed"]
+
+    asyncio.run(main())
+
+
+def test_a_full_log_becomes_the_previous_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOG_BYTES_MAX", 10)
+
+    async def main() -> None:
+        watched = Watched(tmp_path, PATIENT)
+        watched.log.write_text("eleven chars and more")
+        async with watched.running():
+            await watched.until(lambda: watched.log.read_text() == "up\n")
+        assert watched.log.with_suffix(".log.1").read_text() == "eleven chars and more"
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+def test_children_do_not_outlive_a_supervisor_that_is_killed(tmp_path: Path) -> None:
+    supervisor = f"""
+import asyncio, pathlib, sys
+sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[2])]!r}
+from test_child import PATIENT, Watched
+async def main():
+    watched = Watched(pathlib.Path({str(tmp_path)!r}), PATIENT)
+    async with watched.running():
+        await watched.until(lambda: watched.log.exists() and "up" in watched.log.read_text())
+        print(watched.child.pid, flush=True)
+        await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+    with subprocess.Popen([sys.executable, "-c", supervisor], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        alive = Path(f"/proc/{int(process.stdout.readline())}/exe")
+        assert alive.exists()
+        process.kill()
+    until(lambda: not alive.exists(), deadline_s=DEADLINE_S, what="the child's end")
