@@ -22,7 +22,11 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """The answer. Only `allow is True` allows; `reason` says why not in one word."""
+    """The answer. Only `allow is True` allows; `reason` says why not in one word.
+
+    `rule` names what decided: the grant that allows, or the check that failed. An answer with a
+    `ttl_s` of 0 comes from a fault and may not be kept.
+    """
 
     allow: bool
     reason: str
@@ -30,6 +34,7 @@ class Decision:
     revision: str
     decision_id: str
     source: str
+    rule: str = ""
 
 
 class DecisionPoint(Protocol):
