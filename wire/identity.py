@@ -1,7 +1,7 @@
 """The identity seam: who this process is, whom it trusts, and how it hears of changes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from plantroom.wire.spiffe import SpiffeId
@@ -16,7 +16,7 @@ class Svid:
 
     spiffe_id: SpiffeId
     chain_pem: bytes
-    key_pem: bytes
+    key_pem: bytes = field(repr=False)  # never in a log
     serial: str
     not_before_s: int
     not_after_s: int
