@@ -1,0 +1,206 @@
+"""An identity that was enrolled for, kept in a folder: the device's, and a gateway's in the cloud.
+
+Files: `svid.pem`, `key.pem` (0600), `bundles.json`, and before the first enrolment `join-token`.
+While a request is under way its key and CSR wait in `key.new.pem` and `csr.new.pem`: asked again
+with the same key, the server gives the answer that was lost; and after a crash between the two
+renames the key that belongs to `svid.pem` is found. Blocking and light: no asyncio, no
+`cryptography`.
+"""
+
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from plantroom.certs import atomic, bundle, enrolment_client, key_helper, own_svid
+from plantroom.certs.enrolment_client import Answer, Server
+from plantroom.certs.key_helper import KeyAndRequest
+from plantroom.certs.renewal import Schedule
+from plantroom.wire.clock import Clock, SystemClock
+from plantroom.wire.errors import IdentityError, PlantroomError, RefusedError
+from plantroom.wire.identity import Identity, Svid, TrustBundle
+from plantroom.wire.spiffe import SpiffeId
+
+SVID_FILE, KEY_FILE, BUNDLES_FILE = "svid.pem", "key.pem", "bundles.json"
+TOKEN_FILE, NEW_KEY_FILE, NEW_CSR_FILE = "join-token", "key.new.pem", "csr.new.pem"
+_FILE_BYTES_MAX = 1024 * 1024
+
+
+def write_bundles(folder: Path, bundles: Mapping[str, TrustBundle]) -> None:
+    """Give a folder the bundles that it trusts: what pins the first enrolment."""
+    atomic.make_private_folder(folder)
+    atomic.write(folder / BUNDLES_FILE, bundle.all_to_json(bundles), mode=atomic.PUBLIC)
+
+
+def write_token(folder: Path, token: str) -> None:
+    """Give a folder its join token."""
+    atomic.make_private_folder(folder)
+    atomic.write(folder / TOKEN_FILE, token.encode() + b"\n")
+
+
+class EnrolledSource:
+    """The identity `spiffe_id` in `folder`, renewed at `server` (host, port and SPIFFE ID).
+
+    `token_file` and `bundle_file` may lie elsewhere than in the folder.
+
+    Raises:
+        PlantroomError: when what is in the folder cannot be used.
+    """
+
+    def __init__(  # noqa: PLR0913 -- places and seams are given by keyword
+        self,
+        folder: Path,
+        *,
+        spiffe_id: SpiffeId,
+        server: Server,
+        token_file: Path | None = None,
+        bundle_file: Path | None = None,
+        clock: Clock | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        atomic.make_private_folder(folder)
+        self._folder = folder
+        self._spiffe_id = spiffe_id
+        self._server = server
+        self._token_file = token_file or folder / TOKEN_FILE
+        self._clock = clock or SystemClock()
+        self._bundles = self._load_bundles(bundle_file)
+        self._svid = self._load_svid()
+        self._revision = 1
+        self.schedule = Schedule(chance)
+        if self._svid is not None:
+            self.schedule.renewed(self._svid.not_before_s, self._svid.not_after_s)
+
+    def current(self) -> Identity:
+        """Return the newest identity; it may have expired while this machine was off.
+
+        Raises:
+            IdentityError: with reason `no-svid` before the first enrolment.
+        """
+        if self._svid is None:
+            raise IdentityError(
+                "not enrolled yet", reason="no-svid", where=str(self._folder / SVID_FILE)
+            )
+        return Identity(svid=self._svid, bundles=dict(self._bundles), revision=self._revision)
+
+    def due(self, now_s: float) -> bool:
+        """Say whether to call `renew` now: past half life, or not enrolled, or time to retry."""
+        return self.schedule.due(now_s)
+
+    def renew(self) -> Identity:
+        """Enrol or renew, whichever is wanted, and return the new identity. Blocks.
+
+        Raises:
+            RefusedError: when the server says no, with its reason.
+            UnreachableError: when it does not answer; `due` says when to try again.
+            StorageError: when the new identity cannot be kept.
+        """
+        try:
+            svid = self._ask()
+        except PlantroomError as error:
+            self.schedule.failed(self._clock.wall_us() / 1e6, error)
+            raise
+        self._svid = svid
+        self._revision += 1
+        self.schedule.renewed(svid.not_before_s, svid.not_after_s)
+        return self.current()
+
+    def _ask(self) -> Svid:
+        trust = self._bundles.get(self._server.spiffe_id.trust_domain)
+        if trust is None:
+            raise IdentityError(
+                "no bundle for the enrolment port's trust domain",
+                reason="no-bundle",
+                where=str(self._folder / BUNDLES_FILE),
+                remedy="give the bundle that `plantroom identity bundle show` prints there",
+            )
+        pending = self._pending()
+        token = self._token()
+        if self._svid is None:
+            return self._enrol(trust, pending, token)
+        try:
+            answer = enrolment_client.renew(
+                self._server, trust, svid=self._svid, csr_pem=pending.csr_pem
+            )
+        except RefusedError:
+            if not token:  # a new token is the operator's way to let a refused one back in
+                raise
+            return self._enrol(trust, pending, token)
+        return self._keep(answer, pending)
+
+    def _enrol(self, trust: TrustBundle, pending: KeyAndRequest, token: str) -> Svid:
+        if not token:
+            raise IdentityError(
+                "no SVID and no join token",
+                reason="no-token",
+                where=str(self._token_file),
+                remedy=f"plantroom identity token create {self._spiffe_id}",
+            )
+        answer = enrolment_client.enrol(self._server, trust, token=token, csr_pem=pending.csr_pem)
+        svid = self._keep(answer, pending)
+        atomic.remove(self._token_file)
+        return svid
+
+    def _keep(self, answer: Answer, pending: KeyAndRequest) -> Svid:
+        svid = own_svid.read_svid(answer.chain_pem, pending.key_pem)
+        if svid.spiffe_id != self._spiffe_id:
+            raise IdentityError(
+                f"issuer gave {svid.spiffe_id}, {self._spiffe_id} is configured", reason="wrong-id"
+            )
+        if not own_svid.key_belongs(svid):
+            raise IdentityError("issuer signed another key", reason="bad-key")
+        newer = {
+            name: part
+            for name, part in answer.bundles.items()
+            if bundle.newer(self._bundles.get(name), part)
+        }
+        self._bundles |= newer
+        write_bundles(self._folder, self._bundles)
+        atomic.write(self._folder / SVID_FILE, svid.chain_pem, mode=atomic.PUBLIC)
+        atomic.rename(self._folder / NEW_KEY_FILE, self._folder / KEY_FILE)
+        atomic.remove(self._folder / NEW_CSR_FILE)
+        return svid
+
+    def _pending(self) -> KeyAndRequest:
+        key, csr = self._read(NEW_KEY_FILE), self._read(NEW_CSR_FILE)
+        if key and csr:
+            return KeyAndRequest(key_pem=key, csr_pem=csr)
+        made = key_helper.make(self._spiffe_id)
+        atomic.write(self._folder / NEW_KEY_FILE, made.key_pem)
+        atomic.write(self._folder / NEW_CSR_FILE, made.csr_pem)
+        return made
+
+    def _token(self) -> str:
+        data = atomic.read(self._token_file, bytes_max=_FILE_BYTES_MAX)
+        return (data or b"").decode("ascii", "replace").strip()
+
+    def _read(self, name: str) -> bytes | None:
+        return atomic.read(self._folder / name, bytes_max=_FILE_BYTES_MAX)
+
+    def _load_bundles(self, bundle_file: Path | None) -> dict[str, TrustBundle]:
+        data = self._read(BUNDLES_FILE)
+        if data is not None:
+            return bundle.all_from_json(data)
+        if bundle_file is None:
+            return {}
+        given = atomic.read(bundle_file, bytes_max=_FILE_BYTES_MAX)
+        if given is None:
+            raise IdentityError(
+                "bundle file is missing", reason="no-bundle", where=str(bundle_file)
+            )
+        return bundle.from_file(self._server.spiffe_id.trust_domain, given)
+
+    def _load_svid(self) -> Svid | None:
+        chain, key, new_key = (self._read(n) for n in (SVID_FILE, KEY_FILE, NEW_KEY_FILE))
+        if chain is None:
+            return None
+        for name, candidate in ((KEY_FILE, key), (NEW_KEY_FILE, new_key)):
+            if candidate is None:
+                continue
+            svid = own_svid.read_svid(chain, candidate)
+            if not own_svid.key_belongs(svid):
+                continue
+            if name == NEW_KEY_FILE:  # killed between the two renames
+                atomic.rename(self._folder / NEW_KEY_FILE, self._folder / KEY_FILE)
+                atomic.remove(self._folder / NEW_CSR_FILE)
+            return svid if svid.spiffe_id == self._spiffe_id else None
+        return None

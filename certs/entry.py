@@ -1,0 +1,74 @@
+"""What the registry keeps: entries, what was last issued for them, and denials."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from plantroom.wire.spiffe import SpiffeId
+
+SVID_TTL_S = 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One registration entry, as in SPIRE's `entry create`.
+
+    `dns` and `ips` go into the SVID beside the ID; `selectors` and `parent` say who may ask for it.
+    """
+
+    spiffe_id: SpiffeId
+    role: str
+    parent: str = ""
+    selectors: tuple[str, ...] = ()
+    ttl_s: int = SVID_TTL_S
+    dns: tuple[str, ...] = ()
+    ips: tuple[str, ...] = ()
+    created_us: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """The newest SVID that was issued for an entry."""
+
+    spiffe_id: SpiffeId
+    serial: str
+    at_us: int
+    not_after_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Denials:
+    """What is revoked: name to reason. Serials are upper-case hex."""
+
+    spiffe_ids: Mapping[str, str] = field(default_factory=dict)
+    serials: Mapping[str, str] = field(default_factory=dict)
+
+
+def to_row(entry: Entry) -> tuple[Any, ...]:
+    """Return the columns of table `entry`."""
+    return (
+        str(entry.spiffe_id),
+        entry.role,
+        entry.parent,
+        json.dumps(entry.selectors),
+        entry.ttl_s,
+        json.dumps(entry.dns),
+        json.dumps(entry.ips),
+        entry.created_us,
+    )
+
+
+def from_row(row: tuple[Any, ...]) -> Entry:
+    """Build an entry from the columns of table `entry`."""
+    spiffe_id, role, parent, selectors, ttl_s, dns, ips, created_us = row
+    return Entry(
+        spiffe_id=SpiffeId.parse(spiffe_id),
+        role=role,
+        parent=parent,
+        selectors=tuple(json.loads(selectors)),
+        ttl_s=ttl_s,
+        dns=tuple(json.loads(dns)),
+        ips=tuple(json.loads(ips)),
+        created_us=created_us,
+    )

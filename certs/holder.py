@@ -1,0 +1,39 @@
+"""What every identity source of an asyncio process shares: the newest identity, and who waits."""
+
+import asyncio
+from collections.abc import Mapping
+
+from plantroom.wire.errors import IdentityError
+from plantroom.wire.identity import Identity, Svid, TrustBundle
+
+
+class IdentityHolder:
+    """Holds the newest identity; `publish` belongs to the source, on the event loop's thread."""
+
+    def __init__(self) -> None:
+        self._identity: Identity | None = None
+        self._news = asyncio.Event()
+
+    def current(self) -> Identity:
+        """Return the newest identity.
+
+        Raises:
+            IdentityError: with reason `no-svid` when there is none yet.
+        """
+        if self._identity is None:
+            raise IdentityError("there is no SVID yet", reason="no-svid")
+        return self._identity
+
+    async def changed(self, revision: int) -> Identity:
+        """Wait for an identity newer than `revision`, and return it."""
+        while self._identity is None or self._identity.revision <= revision:
+            await self._news.wait()
+        return self._identity
+
+    def publish(self, svid: Svid, bundles: Mapping[str, TrustBundle]) -> Identity:
+        """Make this the newest identity and wake everybody who waits."""
+        revision = self._identity.revision + 1 if self._identity else 1
+        self._identity = Identity(svid=svid, bundles=dict(bundles), revision=revision)
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+        return self._identity
