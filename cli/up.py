@@ -7,6 +7,7 @@ from typing import Any
 from plantroom.cli import output
 from plantroom.cli.options import layout_of, runs
 from plantroom.lab.flags import DEVICES_DEFAULT, Given
+from plantroom.lab.plan import UnmappedError
 from plantroom.lab.ports import BASE_DEFAULT, BASE_MAX, BASE_MIN
 from plantroom.lab.up import Goal, up
 from plantroom.wire.errors import UsageError
@@ -69,6 +70,9 @@ def run(options: argparse.Namespace) -> int:
     voice = _Voice(as_json=options.json)
     try:
         return up(layout_of(options), given, goal, voice)
+    except UnmappedError as error:
+        output.text(error.proposal)
+        raise
     finally:
         voice.progress_line.clear()
 

@@ -1,6 +1,5 @@
 """Who is in a building: the devices that a set of flags asks for, each with its name and place."""
 
-from collections import Counter
 from dataclasses import dataclass
 
 from plantroom.certs.roles import CLOUD_TRUST_DOMAIN
@@ -46,15 +45,22 @@ class Device:
 
 
 class Names:
-    """Gives `hvac-001`, `hvac-002` …: three digits, each name once."""
+    """Gives each name once: the one that is wished for, or the next number of its stem."""
 
     def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
+        self._taken: set[str] = set()
 
-    def next(self, stem: str) -> str:
-        """Return the next name of this stem."""
-        self._counts[stem] += 1
-        return f"{stem}-{self._counts[stem]:03d}"
+    def give(self, wished: str) -> str:
+        """Return `hvac-001` if it is free, else `hvac-002` …; a name without number gets one."""
+        name = wished
+        stem, _, digits = wished.rpartition("-")
+        number = int(digits) if digits.isdecimal() and stem else 1
+        stem = stem if digits.isdecimal() and stem else wished
+        while name in self._taken:
+            number += 1
+            name = f"{stem}-{number:03d}"
+        self._taken.add(name)
+        return name
 
 
 def simulated(count: int, *, seed: int, names: Names) -> tuple[Device, ...]:
@@ -64,7 +70,7 @@ def simulated(count: int, *, seed: int, names: Names) -> tuple[Device, ...]:
 
 def _simulated(number: int, *, seed: int, names: Names) -> Device:
     kind = KINDS[number % len(KINDS)]
-    name = names.next(kind)
+    name = names.give(f"{kind}-001")
     return Device(
         name=name,
         label=f"{_LABELS[kind]}-{name.rpartition('-')[2]}",

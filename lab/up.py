@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from plantroom.lab import ask, flags, lock, running, setup
+from plantroom.lab.building import Device
 from plantroom.lab.child import Program
 from plantroom.lab.flags import Flags, Given
 from plantroom.lab.layout import Layout
-from plantroom.lab.plan import Plan, make_plan
+from plantroom.lab.plan import devices_of
 from plantroom.lab.ports import Ports
 from plantroom.lab.presence import online_devices
 from plantroom.lab.replayed import Replayed
@@ -61,11 +62,11 @@ def up(layout: Layout, given: Given, goal: Goal, voice: Voice) -> int:
     """
     with lock.held(layout):
         wanted = given.over(flags.load(layout.building))
-        plan = make_plan(wanted)
+        devices = devices_of(wanted)
         _check_ports(layout, Ports.from_base(wanted.port_base))
-        setup.prepare(layout, wanted, plan)
+        setup.prepare(layout, wanted, devices)
         flags.save(layout.building, wanted)
-        life = _Life(layout, wanted, plan, goal, voice)
+        life = _Life(layout, wanted, devices, goal, voice)
         try:
             asyncio.run(life.run())
         except Interrupted as interrupted:
@@ -84,12 +85,14 @@ def _check_ports(layout: Layout, ports: Ports) -> None:
 class _Life:
     """One run of a building."""
 
-    def __init__(self, layout: Layout, wanted: Flags, plan: Plan, goal: Goal, voice: Voice) -> None:
+    def __init__(
+        self, layout: Layout, wanted: Flags, devices: tuple[Device, ...], goal: Goal, voice: Voice
+    ) -> None:
         self.is_ready = False
         self._layout = layout
         self._wanted = wanted
         self._ports = Ports.from_base(wanted.port_base)
-        self._plan = plan
+        self._devices = devices
         self._goal = goal
         self._voice = voice
         self._waiting_for = "cloud"
@@ -104,14 +107,14 @@ class _Life:
             await self._reach_goal()
 
     async def _start(self) -> None:
-        patience_s = READY_S + READY_S_PER_DEVICE * len(self._plan.devices)
+        patience_s = READY_S + READY_S_PER_DEVICE * len(self._devices)
         try:
             async with asyncio.timeout(patience_s):
                 self._supervisor.start([self._program("cloud")])
                 await self._healthy("cloud", self._ports.cloud_http)
                 self._supervisor.start([self._program("gateway")])
                 await self._healthy("gateway", self._ports.gateway_http)
-                self._supervisor.start([self._device(one.name) for one in self._plan.devices])
+                self._supervisor.start([self._device(one.name) for one in self._devices])
                 await self._devices_online()
         except TimeoutError:
             raise UnreachableError(
@@ -126,7 +129,7 @@ class _Life:
         await _until(lambda: ask.is_healthy(port))
 
     async def _devices_online(self) -> None:
-        wanted = {device.name for device in self._plan.devices}
+        wanted = {device.name for device in self._devices}
 
         def all_online() -> bool:
             missing = sorted(wanted - online_devices(self._ports.gateway_http))
@@ -142,7 +145,7 @@ class _Life:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.Event().wait(), duration_s)
             return
-        replayed = Replayed(self._layout, self._ports, self._plan.replays)
+        replayed = Replayed(self._layout, self._ports, self._devices)
         try:
             async with asyncio.timeout(duration_s):
                 await _until(lambda: replayed.is_stored(self._voice.progress))
