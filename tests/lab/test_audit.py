@@ -92,7 +92,7 @@ sets = st.sets(st.integers(0, 30))
 
 
 @given(held=sets, settled=sets, excused=sets, stored=sets, quarantined=sets, lost=sets)
-def test_every_number_is_accounted_for_or_a_fault(
+def test_every_number_is_accounted_for_or_a_fault(  # noqa: PLR0913 -- the six sets of two pages
     *,
     held: set[int],
     settled: set[int],

@@ -33,7 +33,7 @@ def recording(name: str) -> Path:
 def free_base() -> int:
     """Return the first of six free ports in a row."""
     for _ in range(100):
-        base = random.randrange(20_000, 60_000, 6)
+        base = random.SystemRandom().randrange(20_000, 32_000, 6)  # below ephemeral ports
         probes = [socket.socket() for _ in range(6)]
         try:
             for offset, probe in enumerate(probes):
@@ -106,7 +106,7 @@ class Building:
 
     def kill(self, name: str) -> int:
         """Kill one process the hard way."""
-        pid = until(lambda: self.pids().get(name), deadline_s=READY_S, what=f"a pid of {name}")
+        pid = until(lambda: self.pids().get(name, 0), deadline_s=READY_S, what=f"a pid of {name}")
         os.kill(pid, signal.SIGKILL)
         return pid
 

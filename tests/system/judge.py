@@ -70,7 +70,9 @@ def judge(wanted: Sequence[Row], found: Sequence[Row]) -> Verdict:
     """Compare the recording with the export; rows are told apart by time and values."""
     left = _counted(wanted)
     right = _counted(found)
-    lost, duplicated, altered = [], [], []
+    lost: list[str] = []
+    duplicated: list[str] = []
+    altered: list[str] = []
     for key, count in left.items():
         missing = count - right.get(key, 0)
         if missing > 0:
