@@ -1,0 +1,122 @@
+"""The ledger's books in SQL: one per (device, epoch), with ranges by fate and digests by segment.
+
+A digest is the sum modulo 2^256 of the SHA-256 of the readings that are received and neither
+evicted nor quarantined, so that it equals the cloud's once all of them are stored.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from plantroom.gateway import spans
+from plantroom.gateway.queue_schema import KINDS, RECEIVED
+from plantroom.wire.envelope import Book
+
+SEGMENT_SEQS: Final = 1000
+_MODULUS: Final = 1 << 256
+
+
+def book_of(connection: sqlite3.Connection, device: str, epoch: int) -> int:
+    """Return the id of the book of (device, epoch); it is opened when there is none."""
+    row = connection.execute(
+        "SELECT id FROM book WHERE device = ? AND epoch = ?", (device, epoch)
+    ).fetchone()
+    if row is None:
+        row = connection.execute(
+            "INSERT INTO book(device, epoch) VALUES(?, ?) RETURNING id", (device, epoch)
+        ).fetchone()
+    return int(row[0])
+
+
+def raise_highest(connection: sqlite3.Connection, book: int, seq: int) -> None:
+    """Note that the device has numbered up to `seq`."""
+    connection.execute(
+        "UPDATE book SET highest = ?, settled = 0 WHERE id = ? AND highest < ?", (seq, book, seq)
+    )
+
+
+def unsettle(connection: sqlite3.Connection, book: int) -> None:
+    """Note that the book has changed since the cloud last agreed to it."""
+    connection.execute("UPDATE book SET settled = 0 WHERE id = ? AND settled = 1", (book,))
+
+
+def add_hashes(
+    connection: sqlite3.Connection, book: int, hashes: Iterable[tuple[int, bytes]], *, sign: int = 1
+) -> None:
+    """Add (`sign` 1) or subtract (-1) the hashes of (seq, hash) to the book's digests."""
+    sums: dict[int, int] = {}
+    for seq, digest in hashes:
+        segment = seq // SEGMENT_SEQS
+        sums[segment] = sums.get(segment, 0) + int.from_bytes(digest)
+    for segment, total in sums.items():
+        row = connection.execute(
+            "SELECT total FROM digest WHERE book = ? AND segment = ?", (book, segment)
+        ).fetchone()
+        before = int.from_bytes(row[0]) if row else 0
+        after = (before + sign * total) % _MODULUS
+        connection.execute(
+            "INSERT OR REPLACE INTO digest(book, segment, total) VALUES(?, ?, ?)",
+            (book, segment, after.to_bytes(32)),
+        )
+
+
+def digests(connection: sqlite3.Connection, book: int) -> dict[int, bytes]:
+    """Return the book's digests by segment."""
+    rows = connection.execute("SELECT segment, total FROM digest WHERE book = ?", (book,))
+    return {segment: bytes(total) for segment, total in rows if any(total)}
+
+
+def for_hello(connection: sqlite3.Connection, *, books_max: int, bytes_max: int) -> list[Book]:
+    """Return the books whose turn it is: unsettled ones first, then the longest unsaid.
+
+    At least one is returned if there is any, however large.
+    """
+    chosen: list[Book] = []
+    said = []
+    size = 0
+    rows = connection.execute(
+        "SELECT id, device, epoch, highest FROM book ORDER BY settled, said, id LIMIT ?",
+        (books_max,),
+    ).fetchall()
+    for book, device, epoch, highest in rows:
+        entry = Book(
+            device=device,
+            epoch=epoch,
+            highest=highest,
+            ranges=tuple(spans.load(connection, (book, RECEIVED))),
+            digests=digests(connection, book),
+        )
+        size += 100 + 20 * len(entry.ranges) + 40 * len(entry.digests)
+        if chosen and size > bytes_max:
+            break
+        chosen.append(entry)
+        said.append((book,))
+    connection.executemany(
+        "UPDATE book SET said = (SELECT ifnull(max(said), 0) FROM book) + 1 WHERE id = ?", said
+    )
+    return chosen
+
+
+def summary(connection: sqlite3.Connection) -> Iterator[dict[str, object]]:
+    """Give every book as plain values, for status and ledger."""
+    for book, device, epoch, highest, disputed in connection.execute(
+        "SELECT id, device, epoch, highest, disputed FROM book ORDER BY device, epoch"
+    ).fetchall():
+        entry: dict[str, object] = {
+            "device": device,
+            "epoch": epoch,
+            "highest": highest,
+            "disputed": bool(disputed),
+        }
+        for kind, name in KINDS.items():
+            entry[name] = [list(span) for span in spans.load(connection, (book, kind))]
+        reasons: dict[str, int] = {}
+        for kind, reason, count in connection.execute(
+            "SELECT kind, reason, sum(last - first + 1) FROM span WHERE book = ? AND reason != ''"
+            " GROUP BY kind, reason",
+            (book,),
+        ):
+            reasons[f"{KINDS[kind]}({reason})"] = count
+        entry["reasons"] = reasons
+        entry["digests"] = {n: total.hex() for n, total in digests(connection, book).items()}
+        yield entry

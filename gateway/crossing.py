@@ -1,0 +1,148 @@
+"""What besides readings crosses the bridge, and which way: the rules, and the queue upwards.
+
+The direction follows from the topic alone, so nothing can circle. What is retained is remembered,
+newest per topic, and told again at every connect; calls and replies that find no link are dropped
+when their queue is full, and counted: whoever asks times out and asks again.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import replace
+from typing import Final, Literal
+
+from plantroom.wire import topics
+from plantroom.wire.errors import TopicError
+from plantroom.wire.link import Message
+from plantroom.wire.topics import FAMILIES, GATEWAY, Topic
+
+Direction = Literal["up", "down"]
+CLOUD_CALLER: Final = "cloud:"
+CLOUD_SERVICES: Final = frozenset({"ingestion", "analytics", "dashboard", "ota", "devices"})
+_PASSING_MAX: Final = 1_000
+_RETAINED_MAX: Final = 50_000
+_URGENT: Final = ("alarm", "reply")
+
+_CROSSES = {"/".join((family.name, *family.levels)): family.crosses for family in FAMILIES}
+_BRIDGE_OWN = frozenset(
+    pattern for pattern in _CROSSES if pattern.startswith(("uplink/", "receipt/", "refill/"))
+)
+
+
+def direction(topic: Topic, *, site: str, trust_domain: str) -> Direction | None:
+    """Say which way a topic of this building crosses, or that it does not."""
+    crosses = _CROSSES[topic.pattern]
+    if topic.site != site or topic.pattern in _BRIDGE_OWN or crosses == "no":
+        return None
+    if crosses in {"up", "down"}:
+        return "up" if crosses == "up" else "down"
+    if topic.pattern.startswith("call/"):
+        target, _, caller = topic.names
+        if caller.startswith(CLOUD_CALLER):
+            return None if target in CLOUD_SERVICES else "down"
+        return "up" if target in CLOUD_SERVICES else None
+    if topic.pattern.startswith("reply/"):
+        return "up" if topic.names[0].startswith(CLOUD_CALLER) else "down"
+    return "up" if topic.names[0] == trust_domain else "down"  # the building's own list and bundle
+
+
+def upward_filters(site: str) -> list[str]:
+    """Return the local filters of what may cross upwards."""
+    return [
+        topics.subscription(pattern, site)
+        for pattern, crosses in _CROSSES.items()
+        if crosses in {"up", "both"} and pattern not in _BRIDGE_OWN
+    ]
+
+
+def downward_filters(site: str) -> list[str]:
+    """Return the cloud's filters of what may cross downwards; replies are asked for one by one."""
+    return [
+        topics.subscription(pattern, site)
+        for pattern, crosses in _CROSSES.items()
+        if crosses in {"down", "both"}
+        and pattern not in _BRIDGE_OWN
+        and not pattern.startswith("reply/")
+    ]
+
+
+class Upward:
+    """Messages on their way from the building's broker to the cloud's, urgent ones first."""
+
+    def __init__(self, *, site: str, trust_domain: str, own_publisher: str) -> None:
+        self._site = site
+        self._trust_domain = trust_domain
+        self._own_publisher = own_publisher
+        self._retained: dict[str, Message] = {}
+        self._changed: dict[str, None] = {}
+        self._urgent: deque[Message] = deque()
+        self._passing: deque[Message] = deque()
+        self._news = asyncio.Event()
+        self.dropped = 0
+
+    def offer(self, message: Message, publisher: str) -> None:
+        """Take a message of the building's broker, if it crosses upwards."""
+        if publisher == self._own_publisher:
+            return
+        try:
+            topic = topics.parse(message.topic)
+        except TopicError:
+            return
+        if topic.pattern == "presence/{device}" and topic.names[0] == GATEWAY:
+            return  # the gateway speaks for itself, with a will
+        if direction(topic, site=self._site, trust_domain=self._trust_domain) != "up":
+            return
+        urgent = topic.pattern.startswith(_URGENT)
+        if self._is_retained(topic):
+            self._remember(replace(message, retain=True), urgent=urgent)
+        else:
+            self._pass(message, urgent=urgent)
+        self._news.set()
+
+    def _is_retained(self, topic: Topic) -> bool:
+        return any(
+            family.retained
+            for family in FAMILIES
+            if "/".join((family.name, *family.levels)) == topic.pattern
+        )
+
+    def _remember(self, message: Message, *, urgent: bool) -> None:
+        if message.topic not in self._retained and len(self._retained) >= _RETAINED_MAX:
+            self.dropped += 1
+            return
+        self._retained[message.topic] = message
+        if urgent:
+            self._pass(message, urgent=True)
+        else:
+            self._changed[message.topic] = None
+
+    def _pass(self, message: Message, *, urgent: bool) -> None:
+        waiting = self._urgent if urgent else self._passing
+        if len(waiting) >= _PASSING_MAX:
+            waiting.popleft()
+            self.dropped += 1
+        waiting.append(message)
+
+    def resync(self) -> None:
+        """Tell everything retained again: the cloud's broker may have been replaced."""
+        self._changed = dict.fromkeys(self._retained)
+        self._news.set()
+
+    async def take(self) -> Message:
+        """Wait for the next message: alarms and replies, then calls, then what is retained."""
+        while True:
+            for waiting in (self._urgent, self._passing):
+                if waiting:
+                    return waiting.popleft()
+            if self._changed:
+                topic = next(iter(self._changed))
+                del self._changed[topic]
+                return self._retained[topic]
+            self._news.clear()
+            await self._news.wait()
+
+    def put_back(self, message: Message) -> None:
+        """Return a message whose link was lost before it was acknowledged."""
+        if message.topic in self._retained:
+            self._changed[message.topic] = None
+        else:
+            self._urgent.appendleft(message)

@@ -1,0 +1,114 @@
+"""The stage behind the PUBACK: reads tapped segments past the cursor and derives the queue.
+
+Decoding runs on the database's reading thread, posting on its writing thread; the cursor moves with
+what was derived, so a crash at any moment only means that a segment is derived again.
+"""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from plantroom.gateway import ingress
+from plantroom.gateway.ingress import Arrival, Intake
+from plantroom.gateway.spool import Queue
+from plantroom.wire.database import Database
+from plantroom.wire.errors import StorageError, StorageFullError
+
+_log = logging.getLogger("plantroom.gateway.derive")
+_SEGMENTS_MAX = 64
+_READINGS_MAX = 2_000  # one transaction's worth: publishers wait for the same disk
+_RETRY_S = 1.0
+
+Arrivals = Callable[[bytes], Iterable[Arrival]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Group:
+    intakes: list[Intake]
+    upto: int
+
+
+class Deriver:
+    """Derives the queue from what the broker has committed.
+
+    `hold` is told whether publishes are to be refused; `derived` hears of every intake that was
+    posted (the building's own views), after the commit.
+    """
+
+    def __init__(  # noqa: PLR0913 -- its collaborators, each named
+        self,
+        database: Database,
+        queue: Queue,
+        *,
+        arrivals: Arrivals,
+        trust_domain: str,
+        hold: Callable[[bool], None],
+        derived: Callable[[list[Intake]], None],
+    ) -> None:
+        self._database = database
+        self._queue = queue
+        self._arrivals = arrivals
+        self._trust_domain = trust_domain
+        self._hold = hold
+        self._derived = derived
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Say that there may be new segments."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Derive until cancelled; what fails is tried again, publishes are refused meanwhile."""
+        self.wake()
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            try:
+                while await self.step():
+                    pass
+            except StorageFullError as error:
+                self._hold(True)
+                _log.error("no space to derive the queue, publishes are refused: %s", error)
+                await self._retry()
+            except StorageError as error:
+                self._hold(True)
+                _log.error("queue cannot be derived, publishes are refused: %s", error)
+                await self._retry()
+
+    async def _retry(self) -> None:
+        await asyncio.sleep(_RETRY_S)
+        self.wake()
+
+    async def step(self) -> bool:
+        """Derive one group of segments; False when there is none."""
+        cursor = await self._queue.cursor()
+        group = await self._database.read(partial(self._read, cursor))
+        if group is None:
+            return False
+        self._hold(await self._queue.post(group.intakes, after=cursor, upto=group.upto))
+        if group.intakes:
+            self._derived(group.intakes)
+        return True
+
+    def _read(self, cursor: int, sql: sqlite3.Connection) -> _Group | None:
+        intakes: list[Intake] = []
+        upto = cursor
+        found = 0
+        for segment, data in sql.execute(
+            "SELECT id, CASE WHEN tapped > 0 THEN data END FROM segment WHERE id > ?"
+            " ORDER BY id LIMIT ?",
+            (cursor, _SEGMENTS_MAX),
+        ):
+            upto = segment
+            for arrival in self._arrivals(data) if data is not None else ():
+                intake = ingress.read(arrival, self._trust_domain)
+                if intake is not None:
+                    intake.segment = segment
+                    intakes.append(intake)
+                    found += len(intake.rows)
+            if found >= _READINGS_MAX:
+                break
+        return _Group(intakes=intakes, upto=upto) if upto > cursor else None

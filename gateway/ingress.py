@@ -1,0 +1,189 @@
+"""What a telemetry message says, as plain rows for the queue: pure, no database, no clock.
+
+A bad reading is set apart alone, by its seq; a payload that cannot be read at all is booked with
+the range that its `range` user property names.
+"""
+
+import functools
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from plantroom.wire import cbor, envelope, senml, shape, topics
+from plantroom.wire.envelope import Note, Notes
+from plantroom.wire.errors import EnvelopeError, PackError, TopicError
+from plantroom.wire.reading import KEY_MAX, Sample
+
+TELEMETRY: Final = "telemetry/{device}"
+UNDECODABLE: Final = "undecodable"
+FOREIGN: Final = "foreign-device"
+_CLAIM_SPAN_MAX: Final = senml.RECORDS_MAX
+_MAP: Final = 5  # CBOR major type
+
+
+class Arrival(Protocol):
+    """A message as the broker committed it (`plantroom.broker.segments.Arrived`)."""
+
+    @property
+    def topic(self) -> str: ...  # noqa: D102
+    @property
+    def payload(self) -> bytes: ...  # noqa: D102
+    @property
+    def dup(self) -> bool: ...  # noqa: D102
+    @property
+    def packet_id(self) -> int: ...  # noqa: D102
+    @property
+    def session(self) -> object: ...  # noqa: D102
+    @property
+    def user(self) -> Mapping[str, str]: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A reading ready for the queue: its key within the device, hash, and canonical CBOR."""
+
+    epoch: int
+    seq: int
+    hash: bytes
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """What goes to quarantine: the range as far as it is known, the reason, the raw bytes."""
+
+    reason: str
+    text: str
+    raw: bytes
+    epoch: int | None = None
+    first: int | None = None
+    last: int | None = None
+
+
+@dataclass(slots=True)
+class Intake:
+    """Everything that one message brings for one device (a SPIFFE ID)."""
+
+    device: str
+    segment: int = 0
+    rows: list[Row] = field(default_factory=list)
+    samples: tuple[Sample, ...] = ()
+    notes: list[Note] = field(default_factory=list)
+    bad: list[Bad] = field(default_factory=list)
+    claim: tuple[int, int, int] | None = None
+    delivery: tuple[str, int, bool, bytes] | None = None
+
+
+def device_id(trust_domain: str, device: str) -> str:
+    """Return the SPIFFE ID that the device level of a topic stands for."""
+    return f"spiffe://{trust_domain}/agent/{device}"
+
+
+@functools.lru_cache(maxsize=4096)
+def telemetry_device(topic: str) -> str | None:
+    """Return the device level of a telemetry topic, None for any other topic."""
+    try:
+        parsed = topics.parse(topic)
+    except TopicError:
+        return None
+    return parsed.names[0] if parsed.pattern == TELEMETRY else None
+
+
+def claim_of(user: Mapping[str, str]) -> tuple[int, int, int] | None:
+    """Parse the `range` property `epoch/first/last`; None when it is absent or makes no sense."""
+    parts = user.get("range", "").split("/")
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
+        return None
+    if any(len(part) > 16 for part in parts):
+        return None
+    epoch, first, last = map(int, parts)
+    if not first <= last <= KEY_MAX or epoch > KEY_MAX or last - first >= _CLAIM_SPAN_MAX:
+        return None
+    return epoch, first, last
+
+
+def read(arrival: Arrival, trust_domain: str) -> Intake | None:
+    """Read one message; None when its topic is not telemetry."""
+    level = telemetry_device(arrival.topic)
+    if level is None:
+        return None
+    intake = Intake(device_id(trust_domain, level), claim=claim_of(arrival.user))
+    payload = arrival.payload
+    if payload and payload[0] >> 5 == _MAP:
+        _read_notes(intake, payload)
+    else:
+        _read_pack(intake, arrival)
+    return intake
+
+
+def _read_pack(intake: Intake, arrival: Arrival) -> None:
+    payload = arrival.payload
+    try:
+        pack = senml.decode(payload)
+    except PackError as error:
+        intake.bad.append(_whole(intake, payload, UNDECODABLE, str(error)))
+        return
+    for reading in pack.readings:
+        body = reading.canonical()
+        if reading.device != intake.device:
+            text = f"names {reading.device[:200]}"
+            intake.bad.append(Bad(FOREIGN, text, body, reading.epoch, reading.seq, reading.seq))
+            continue
+        digest = hashlib.sha256(body).digest()
+        intake.rows.append(Row(reading.epoch, reading.seq, digest, body))
+    for bad in pack.bad:
+        intake.bad.append(Bad(bad.reason, bad.text, payload, bad.epoch, bad.seq, bad.seq))
+    intake.samples = tuple(_own_samples(intake, pack.samples))
+    if intake.samples:
+        digest = hashlib.sha256(payload).digest()
+        intake.delivery = (str(arrival.session), arrival.packet_id, arrival.dup, digest)
+
+
+def _own_samples(intake: Intake, samples: Sequence[Sample]) -> list[Sample]:
+    own = []
+    for sample in samples:
+        if sample.device in {"", intake.device}:
+            own.append(sample)
+        else:
+            text = f"names {sample.device[:200]}"
+            intake.bad.append(Bad(FOREIGN, text, cbor.dumps(shape.to_plain(sample))))
+    return own
+
+
+def _read_notes(intake: Intake, payload: bytes) -> None:
+    try:
+        notes: Notes = envelope.decode(payload, Notes)
+    except EnvelopeError as error:
+        intake.bad.append(_whole(intake, payload, UNDECODABLE, str(error)))
+        return
+    for note in notes.notes:
+        if note.device != intake.device or note.author != "sensor":
+            text = f"a note by {note.author} about {note.device[:200]}"
+            intake.bad.append(Bad(FOREIGN, text, payload))
+        elif not _is_sane(note):
+            intake.bad.append(Bad("out-of-range", "a note beyond its range", payload))
+        else:
+            intake.notes.append(note)
+
+
+def _is_sane(note: Note) -> bool:
+    numbers = (note.life, note.number, note.epoch, note.first, note.last)
+    return all(0 <= number <= KEY_MAX for number in numbers) and note.first <= note.last
+
+
+def _whole(intake: Intake, payload: bytes, reason: str, text: str) -> Bad:
+    epoch, first, last = intake.claim or (None, None, None)
+    return Bad(reason, text, payload, epoch, first, last)
+
+
+def note_bytes(note: Note) -> bytes:
+    """Return a note's deterministic CBOR, which its hash is of."""
+    return cbor.dumps(shape.to_plain(note))
+
+
+def note_from(body: bytes) -> Note:
+    """Return the note of its deterministic CBOR; the inverse of `note_bytes`."""
+    plain = cbor.loads(body, bytes_max=envelope.CALL_BYTES_MAX, error=EnvelopeError)
+    note: Note = shape.from_plain(Note, plain, EnvelopeError)
+    return note

@@ -1,0 +1,406 @@
+"""The durable queue: what is received and not yet confirmed, with its books, in one SQLite file.
+
+Every method is one transaction on the database's writer thread, which also owns the set of rows in
+the air, so that taking a batch and evicting can never meet half way.
+"""
+
+import shutil
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from plantroom.gateway import answers, books, room, tables
+from plantroom.gateway.answers import Outcome, Sent, Standing
+from plantroom.gateway.ingress import Intake, note_from
+from plantroom.gateway.lanes import Flight, NoteSent
+from plantroom.gateway.posting import Posting
+from plantroom.gateway.queue_schema import AGAIN, CONFIRMED, TAP, WAITING
+from plantroom.gateway.room import Limits
+from plantroom.gateway.stored import reading_from
+from plantroom.gateway.tables import Depth, Life
+from plantroom.wire.database import Database
+from plantroom.wire.envelope import Book, Lane, Note, Receipt, Refill, Welcome
+from plantroom.wire.errors import StorageError
+from plantroom.wire.reading import Reading
+
+_REQUEUE_STEP = 5_000
+_LIVE_BACKLOG_MAX = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A batch's content as it leaves the queue."""
+
+    rows: tuple[Sent, ...] = ()
+    bodies: tuple[bytes, ...] = ()
+    notes: tuple[NoteSent, ...] = ()
+    told: tuple[Note, ...] = ()
+    heads: dict[str, dict[int, int]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.rows or self.notes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standings:
+    """How the queue is doing."""
+
+    waiting: Depth
+    live: Depth
+    history: Depth
+    notes: int
+    tallies: dict[str, int]
+    store_id: str | None
+
+    @property
+    def backfill(self) -> Depth:
+        """What waits and is not live."""
+        return Depth(
+            readings=self.waiting.readings - self.live.readings,
+            bytes=self.waiting.bytes - self.live.bytes,
+        )
+
+
+class Queue:
+    """The queue of one gateway; opened once per start, with a new incarnation."""
+
+    def __init__(
+        self,
+        database: Database,
+        life: Life,
+        limits: Limits,
+        *,
+        disk_free: Callable[[], int] | None = None,
+    ) -> None:
+        self._database = database
+        self._life = life
+        self._limits = limits
+        self._disk_free = disk_free or (lambda: shutil.disk_usage(database.path.parent).free)
+        self._in_air: set[int] = set()  # the writer thread's, like all below
+        self._notes_in_air: set[int] = set()
+        self._boundary = 0
+        self._next = {"live": 0, "backfill": 0}
+        self._aged_from_us = 0
+        self._refusing = False
+
+    @property
+    def incarnation(self) -> int:
+        """The number of this run of the gateway."""
+        return self._life.incarnation
+
+    async def start(self) -> None:
+        """Begin this incarnation: everything that waits from before goes to backfill."""
+        await self._database.write(self._start)
+
+    def _start(self, sql: sqlite3.Connection) -> None:
+        sql.execute("INSERT OR IGNORE INTO tap(name, segment) VALUES(?, 0)", (TAP,))
+        tables.set_meta(sql, "incarnation", self._life.incarnation)
+        tables.set_meta(sql, "note_number", 0)
+        running = tables.meta(sql, "running_us", 0)
+        self._aged_from_us = running - self._life.clock.monotonic_us()
+        self._move_boundary(sql)
+
+    def _move_boundary(self, sql: sqlite3.Connection) -> None:
+        last = sql.execute("SELECT ifnull(max(id), 0) FROM reading").fetchone()[0]
+        self._next["backfill"] = min(self._next["backfill"], self._boundary)
+        self._boundary = self._next["live"] = last + 1
+
+    def _running_us(self) -> int:
+        return self._aged_from_us + self._life.clock.monotonic_us()
+
+    async def cursor(self) -> int:
+        """Return the segment up to which the queue is derived."""
+        work = partial(_one, query="SELECT segment FROM tap WHERE name = ?", values=(TAP,))
+        return int(await self._database.read(work))
+
+    async def post(self, intakes: Sequence[Intake], *, after: int, upto: int) -> bool:
+        """Derive rows, books and notes from intakes and move the cursor, all or nothing.
+
+        Returns whether publishes have to be refused from now on. Does nothing when the cursor is
+        not at `after`: someone else has derived that.
+        """
+        return await self._database.write(partial(self._post, intakes, after, upto))
+
+    def _post(
+        self, intakes: Sequence[Intake], after: int, upto: int, sql: sqlite3.Connection
+    ) -> bool:
+        cursor = sql.execute("SELECT segment FROM tap WHERE name = ?", (TAP,)).fetchone()[0]
+        if cursor != after:
+            return self._refusing
+        aged_us = self._running_us()
+        capacity = None
+        if self._limits.policy == "newest":
+            waiting = room.waiting(tables.depths(sql))
+            capacity = max(0, self._limits.readings_max - waiting.readings)
+            if room.is_full(self._limits, waiting, self._disk_free(), refusing=False):
+                capacity = 0
+        posting = Posting(
+            sql,
+            self._life,
+            aged_us=aged_us,
+            quarantine_bytes_max=self._limits.quarantine_bytes_max,
+            capacity=capacity,
+        )
+        for intake in intakes:
+            posting.post(intake)
+        posting.flush()
+        sql.execute("UPDATE tap SET segment = ? WHERE name = ?", (upto, TAP))
+        tables.set_meta(sql, "running_us", aged_us)
+        room.make(sql, self._life, self._limits, self._in_air, aged_us)
+        return self._full(sql)
+
+    def _full(self, sql: sqlite3.Connection) -> bool:
+        """Under `newest` nobody is refused: what arrives is taken and booked as evicted."""
+        free = self._disk_free()
+        waiting = room.waiting(tables.depths(sql))
+        self._refusing = room.is_full(self._limits, waiting, free, refusing=self._refusing)
+        if self._limits.policy != "reject" and free >= self._limits.disk_free_bytes_min:
+            over = room.excess(self._limits, waiting) != Depth()
+            self._refusing = over and self._limits.policy == "oldest"  # all of it is in the air
+        return self._refusing
+
+    async def tidy(self) -> bool:
+        """Evict by age, make room, and say whether publishes are refused; for a timer."""
+        return await self._database.write(self._tidy)
+
+    def _tidy(self, sql: sqlite3.Connection) -> bool:
+        aged_us = self._running_us()
+        tables.set_meta(sql, "running_us", aged_us)
+        room.make(sql, self._life, self._limits, self._in_air, aged_us)
+        return self._full(sql)
+
+    async def connected(self) -> None:
+        """Draw the line between live and backfill anew: live is what arrives from now on."""
+        await self._database.write(self._move_boundary)
+
+    async def take(self, lane: Lane, *, readings_max: int, bytes_max: int, notes_max: int) -> Taken:
+        """Take the next batch of a lane into the air; notes travel with backfill."""
+        try:
+            return await self._database.write(
+                partial(self._take, lane, readings_max, bytes_max, notes_max)
+            )
+        except StorageError:  # nothing was written, so at worst rows wait for the next connect
+            await self.forget_flights()
+            raise
+
+    def _take(
+        self, lane: Lane, readings_max: int, bytes_max: int, notes_max: int, sql: sqlite3.Connection
+    ) -> Taken:
+        if lane == "backfill" and answers.requeue(sql, _REQUEUE_STEP):
+            self._rewind(0)
+        found = self._next_rows(sql, lane, readings_max)
+        rows: list[Sent] = []
+        bodies: list[bytes] = []
+        size = 0
+        for number, book, device, epoch, seq, body in found:
+            if rows and size + len(body) > bytes_max:
+                break
+            rows.append(Sent(number, book, device, epoch, seq))
+            bodies.append(body)
+            size += len(body)
+        if rows:
+            self._next[lane] = rows[-1].id + 1
+            self._in_air.update(row.id for row in rows)
+        notes = self._next_notes(sql, notes_max) if lane == "backfill" else []
+        self._notes_in_air.update(note[0][0] for note in notes)
+        return Taken(
+            rows=tuple(rows),
+            bodies=tuple(bodies),
+            notes=tuple(note[0] for note in notes),
+            told=tuple(note[1] for note in notes),
+            heads=self._heads(sql, rows),
+        )
+
+    def _next_rows(self, sql: sqlite3.Connection, lane: Lane, limit: int) -> list[Any]:
+        columns = (
+            "SELECT r.id, r.book, b.device, b.epoch, r.seq, r.body"
+            " FROM reading r INDEXED BY reading_waiting JOIN book b ON b.id = r.book"
+        )
+        start = self._next[lane]
+        if lane == "live":
+            self._hurry(sql)
+            start = self._next["live"]
+            where = f" WHERE r.state < {CONFIRMED} AND r.state = {WAITING} AND r.id >= ?"
+            rows = sql.execute(f"{columns}{where} ORDER BY r.id LIMIT ?", (start, limit)).fetchall()
+            return [row for row in rows if row[0] not in self._in_air]
+        where = (
+            f" WHERE r.state < {CONFIRMED} AND r.id >= ? AND (r.id < ? OR r.state = {AGAIN})"
+            " ORDER BY r.id"
+        )
+        chosen = []
+        for row in sql.execute(columns + where, (start, self._boundary)):
+            if row[0] not in self._in_air:
+                chosen.append(row)
+                if len(chosen) == limit:
+                    break
+        if not chosen:
+            last = sql.execute("SELECT ifnull(max(id), 0) FROM reading").fetchone()[0]
+            self._next["backfill"] = last + 1
+        return chosen
+
+    def _hurry(self, sql: sqlite3.Connection) -> None:
+        """Leave a live backlog that grows too long to backfill, so that live stays live."""
+        last = sql.execute("SELECT ifnull(max(id), 0) FROM reading").fetchone()[0]
+        if last - self._next["live"] > _LIVE_BACKLOG_MAX:
+            self._move_boundary(sql)
+
+    def _next_notes(self, sql: sqlite3.Connection, limit: int) -> list[tuple[NoteSent, Note]]:
+        rows = sql.execute(
+            "SELECT id, body FROM note INDEXED BY note_pending WHERE told = 0 ORDER BY id LIMIT ?",
+            (limit + len(self._notes_in_air),),
+        ).fetchall()
+        notes = [(number, note_from(body)) for number, body in rows]
+        free = [(n, note) for n, note in notes if n not in self._notes_in_air]
+        return [((n, (note.author, note.life, note.number)), note) for n, note in free[:limit]]
+
+    def _heads(self, sql: sqlite3.Connection, rows: Sequence[Sent]) -> dict[str, dict[int, int]]:
+        heads: dict[str, dict[int, int]] = {}
+        for book in {row.book for row in rows}:
+            device, epoch, highest = sql.execute(
+                "SELECT device, epoch, highest FROM book WHERE id = ?", (book,)
+            ).fetchone()
+            heads.setdefault(device, {})[epoch] = highest
+        return heads
+
+    async def content(self, flight: Flight) -> Taken:
+        """Return what a batch carries, again, for the halves of an unreadable one."""
+        return await self._database.read(partial(self._content, flight))
+
+    def _content(self, flight: Flight, sql: sqlite3.Connection) -> Taken:
+        bodies = [
+            sql.execute("SELECT body FROM reading WHERE id = ?", (row.id,)).fetchone()[0]
+            for row in flight.rows
+        ]
+        told = [
+            note_from(sql.execute("SELECT body FROM note WHERE id = ?", (n,)).fetchone()[0])
+            for n, _ in flight.notes
+        ]
+        return Taken(
+            rows=flight.rows,
+            bodies=tuple(bodies),
+            notes=flight.notes,
+            told=tuple(told),
+            heads=self._heads(sql, flight.rows),
+        )
+
+    async def settle(self, answer: Receipt, flight: Flight) -> Outcome:
+        """Apply a receipt to the batch that it answers."""
+        return await self._database.write(partial(self._settle, answer, flight))
+
+    def _settle(self, answer: Receipt, flight: Flight, sql: sqlite3.Connection) -> Outcome:
+        outcome = answers.receipt(sql, answer, flight.rows, flight.notes)
+        if outcome.standing != "former":
+            self._land(flight)
+            if outcome.again:
+                self._rewind(outcome.again[0])
+        return outcome
+
+    def _land(self, flight: Flight) -> None:
+        self._in_air.difference_update(row.id for row in flight.rows)
+        self._notes_in_air.difference_update(n for n, _ in flight.notes)
+
+    def _rewind(self, to: int) -> None:
+        self._next["backfill"] = min(self._next["backfill"], to)
+
+    async def set_aside(self, flight: Flight) -> None:
+        """Quarantine the one reading or note of a batch that the cloud cannot read."""
+        await self._database.write(partial(self._set_aside, flight))
+
+    def _set_aside(self, flight: Flight, sql: sqlite3.Connection) -> None:
+        limit = self._limits.quarantine_bytes_max
+        for row in flight.rows:
+            answers.culprit(sql, self._life, row, quarantine_bytes_max=limit)
+        for number, _ in flight.notes:
+            answers.culprit_note(sql, self._life, number, quarantine_bytes_max=limit)
+        self._land(flight)
+
+    async def standing_of(self, store_id: str) -> Standing:
+        """Find out whether an answer comes from the store that we know."""
+        return await self._database.write(partial(answers.meet, store_id=store_id))
+
+    async def welcome(self, answer: Welcome) -> tuple[Standing, list[str]]:
+        """Compare the store's books with ours."""
+        return await self._database.write(partial(self._welcome, answer))
+
+    def _welcome(self, answer: Welcome, sql: sqlite3.Connection) -> tuple[Standing, list[str]]:
+        found = answers.welcome(sql, answer)
+        self._rewind(0)
+        return found
+
+    async def refill(self, answer: Refill) -> Standing:
+        """Answer a request for holes."""
+        return await self._database.write(partial(self._refill, answer))
+
+    def _refill(self, answer: Refill, sql: sqlite3.Connection) -> Standing:
+        standing = answers.refill(sql, self._life, answer)
+        self._rewind(0)
+        return standing
+
+    async def hello_books(self, *, books_max: int, bytes_max: int) -> list[Book]:
+        """Return the books whose turn it is to be told."""
+        work = partial(books.for_hello, books_max=books_max, bytes_max=bytes_max)
+        return await self._database.write(work)
+
+    async def unsettled(self) -> int:
+        """Count the books that the cloud has not agreed to since they changed."""
+        work = partial(_one, query="SELECT count(*) FROM book WHERE settled = ?", values=(0,))
+        return int(await self._database.read(work))
+
+    async def note_heads(self, device: str, heads: dict[int, int]) -> bool:
+        """Book the highest seq of each epoch that a device reports; False: less than is known."""
+        return await self._database.write(partial(self._note_heads, device, heads))
+
+    def _note_heads(self, device: str, heads: dict[int, int], sql: sqlite3.Connection) -> bool:
+        honest = True
+        for epoch, highest in heads.items():
+            book = books.book_of(sql, device, epoch)
+            known = sql.execute("SELECT highest FROM book WHERE id = ?", (book,)).fetchone()[0]
+            honest = honest and highest >= known
+            books.raise_highest(sql, book, highest)
+        return honest
+
+    async def standings(self) -> Standings:
+        """Return depths, counts and the store's name, for metrics and status."""
+        return await self._database.read(self._standings)
+
+    def _standings(self, sql: sqlite3.Connection) -> Standings:
+        depths = tables.depths(sql)
+        live = sql.execute(
+            "SELECT count(*), ifnull(sum(size), 0) FROM reading INDEXED BY reading_waiting"
+            f" WHERE state < {CONFIRMED} AND state = {WAITING} AND id >= ?",
+            (self._boundary,),
+        ).fetchone()
+        return Standings(
+            waiting=room.waiting(depths),
+            live=Depth(readings=live[0], bytes=live[1]),
+            history=depths[CONFIRMED],
+            notes=sql.execute("SELECT count(*) FROM note WHERE told = 0").fetchone()[0],
+            tallies=dict(sql.execute("SELECT name, value FROM tally")),
+            store_id=tables.meta(sql, "store_id"),
+        )
+
+    async def ledger(self) -> list[dict[str, object]]:
+        """Return every book as plain values."""
+        return await self._database.read(lambda sql: list(books.summary(sql)))
+
+    async def history(self, device: str, limit: int) -> list[Reading]:
+        """Return the latest readings of a device that are still here."""
+        return await self._database.read(
+            lambda sql: tables.history(sql, device, limit, reading_from)
+        )
+
+    async def forget_flights(self) -> None:
+        """Put everything that is in the air back in line; their batches are given up."""
+        await self._database.write(self._forget_flights)
+
+    def _forget_flights(self, _sql: sqlite3.Connection) -> None:
+        self._in_air.clear()
+        self._notes_in_air.clear()
+        self._rewind(0)
+        self._next["live"] = self._boundary
+
+
+def _one(sql: sqlite3.Connection, query: str, values: tuple[object, ...]) -> Any:
+    return sql.execute(query, values).fetchone()[0]
