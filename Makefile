@@ -42,14 +42,15 @@ run: $(VENV)/.run ## a building and its cloud on this machine; Ctrl-C stops it; 
 test: $(VENV)/.test ## the quick suite
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not ($(SLOW))" $(ARGS)
 
+# pytest ends with 5 where a slice has no test yet, and says so.
 soak: $(VENV)/.test ## bounded long runs
-	$(BIN)/python -m pytest -m soak $(ARGS)
+	$(BIN)/python -m pytest -m soak $(ARGS) || test $$? = 5
 
 chaos: $(VENV)/.test ## processes killed and links cut, for some minutes
-	$(BIN)/python -m pytest -m chaos $(ARGS)
+	$(BIN)/python -m pytest -m chaos $(ARGS) || test $$? = 5
 
-compose: $(VENV)/.test ## the containers, for real (root, docker.io and mmdebstrap; else a skip says why)
-	$(BIN)/python -m pytest -m compose $(ARGS)
+compose: $(VENV)/.test ## the containers, for real (root, docker.io, mmdebstrap; else a skip)
+	$(BIN)/python -m pytest -m compose $(ARGS) || test $$? = 5
 
 bench: $(VENV)/.test ## every benchmark, one after the other
 	@failed=; for file in tests/bench/[a-z]*.py; do name=$$(basename "$$file" .py); \
