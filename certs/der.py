@@ -4,7 +4,6 @@ Nothing here decides about a peer: that is `plantroom.certs.svid`, with `cryptog
 Source: ITU-T X.690; RFC 5280 section 4.1.
 """
 
-import calendar
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -129,10 +128,19 @@ def _time(tag: int, value: bytes) -> int:
     year = int(text[: digits - 10])
     if digits == 12:
         year += 1900 if year >= 50 else 2000
-    rest = [int(text[at : at + 2]) for at in range(digits - 10, digits, 2)]
-    if not 1 <= rest[0] <= 12:
+    month, day, hour, minute, second = (
+        int(text[at : at + 2]) for at in range(digits - 10, digits, 2)
+    )
+    if not 1 <= month <= 12:
         raise _bad("a time has no such month")
-    return calendar.timegm((year, *rest, 0, 0, 0))
+    return _days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second
+
+
+def _days(year: int, month: int, day: int) -> int:
+    """Count the days since 1970; `calendar` would load `datetime` and `locale` for this."""
+    year -= month <= 2  # the year begins in March, so that the leap day is its last
+    month_days = (153 * ((month + 9) % 12) + 2) // 5
+    return year * 365 + year // 4 - year // 100 + year // 400 + month_days + day - 1 - 719_468
 
 
 def _uris(fields: list[tuple[int, bytes]]) -> Iterator[str]:

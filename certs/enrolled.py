@@ -16,7 +16,7 @@ from plantroom.certs.enrolment_client import Answer, Server
 from plantroom.certs.key_helper import KeyAndRequest
 from plantroom.certs.renewal import Schedule
 from plantroom.wire.clock import Clock, SystemClock
-from plantroom.wire.errors import IdentityError, PlantroomError, RefusedError
+from plantroom.wire.errors import IdentityError, PlantroomError, RefusedError, UnreachableError
 from plantroom.wire.identity import Identity, Svid, TrustBundle
 from plantroom.wire.spiffe import SpiffeId
 
@@ -121,7 +121,7 @@ class EnrolledSource:
             answer = enrolment_client.renew(
                 self._server, trust, svid=self._svid, csr_pem=pending.csr_pem
             )
-        except RefusedError:
+        except (RefusedError, UnreachableError):  # an SVID that does not verify is just cut off
             if not token:  # a new token is the operator's way to let a refused one back in
                 raise
             return self._enrol(trust, pending, token)

@@ -180,7 +180,7 @@ def _errors(server: Server) -> Iterator[None]:
         raise UnreachableError(
             f"enrolment port does not answer: {error.strerror or error}",
             where=str(server),
-            remedy="check the address, and that the gateway runs",
+            remedy="check the address, that the gateway runs, and its audit log",
         ) from error
 
 
@@ -198,7 +198,8 @@ def _read(connection: ssl.SSLSocket, server: Server, until_s: float) -> tuple[in
         connection.settimeout(left_s)
         part = connection.recv(16 * 1024)
         if not part:
-            raise ConnectionResetError("cut before the answer was whole")
+            # asyncio's servers cut without an alert when a certificate does not verify
+            raise ConnectionResetError("cut before the answer: link broken, or SVID not accepted")
         data += part
         if len(data) > ANSWER_BYTES_MAX:
             raise _bad_answer(server, f"it has more than {ANSWER_BYTES_MAX} bytes")

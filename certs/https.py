@@ -145,8 +145,8 @@ class HttpsServer:
         self._by_address[host] += 1
         try:
             if self._by_address[host] > self._limits.connections_per_address_max:
-                accepted.close()
                 self.refuse(peer, "too-many-connections")
+                accepted.close()
                 return
             await self._conversation(accepted, peer)
         except (OSError, TimeoutError) as error:

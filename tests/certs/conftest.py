@@ -1,10 +1,18 @@
 """Authorities of two trust domains, and a forge for certificates that no authority would sign."""
 
+import asyncio
+import contextlib
 import datetime as dt
-from collections.abc import Callable
+import queue
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -12,7 +20,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from plantroom.certs import certificates
 from plantroom.certs.authority import Authority
-from plantroom.certs.embedded import issue_svid
+from plantroom.certs.embedded import EmbeddedSource, issue_svid
+from plantroom.certs.enrolment_client import Server
+from plantroom.certs.enrolment_server import EnrolmentServer
 from plantroom.certs.registry import Registry
 from plantroom.wire.clock import SystemClock
 from plantroom.wire.identity import Identity, Svid
@@ -50,8 +60,9 @@ def cloud(tmp_path: Path, clock: SteppedClock) -> Authority:
 
 
 @pytest.fixture
-def registry(tmp_path: Path, clock: SteppedClock) -> Registry:
-    return Registry.open(tmp_path / "registry.db", clock=clock)
+def registry(tmp_path: Path, clock: SteppedClock) -> Iterator[Registry]:
+    with contextlib.closing(Registry.open(tmp_path / "registry.db", clock=clock)) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -148,3 +159,51 @@ def _signer(signer: Authority | Svid) -> tuple[x509.Name, ec.EllipticCurvePrivat
     key = serialization.load_pem_private_key(signer.key_pem, None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     return x509.load_pem_x509_certificate(signer.chain_pem).subject, key, signer.chain_pem
+
+
+@dataclass
+class Port:
+    """An enrolment port that runs in a thread of its own, with its own event loop."""
+
+    server: EnrolmentServer
+    address: Server
+    source: EmbeddedSource
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def enrolment(
+    request: pytest.FixtureRequest,
+    building: Authority,
+    cloud: Authority,
+    registry: Registry,
+    clock: SteppedClock,
+) -> Callable[..., AbstractContextManager[Port]]:
+    """Open the building's enrolment port; keywords go to EnrolmentServer."""
+
+    @contextlib.contextmanager
+    def opened(**options: Any) -> Iterator[Port]:
+        gateway_id = SpiffeId.parse(f"spiffe://{BUILDING}/agent/gateway")
+        source = EmbeddedSource(building, gateway_id, bundles={CLOUD: cloud.bundle()})
+        server = EnrolmentServer(building, registry, source, clock=clock, **options)
+        ready: queue.SimpleQueue[tuple[int, Callable[[], object]]] = queue.SimpleQueue()
+
+        async def run() -> None:
+            stop = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            async with server:
+                port = await server.start("127.0.0.1", 0)
+                ready.put((port, lambda: loop.call_soon_threadsafe(stop.set)))
+                await stop.wait()
+
+        with ThreadPoolExecutor(1) as pool:
+            loop_run = uvloop.run if request.param == "uvloop" else asyncio.run
+            running = pool.submit(loop_run, run())
+            port, stop = ready.get(timeout=10)
+            address = Server(host="127.0.0.1", port=port, spiffe_id=gateway_id, timeout_s=10)
+            try:
+                yield Port(server=server, address=address, source=source)
+            finally:
+                stop()
+                running.result(10)
+
+    return opened

@@ -1,0 +1,55 @@
+"""Starting the helper process: what it gives, and what is said when it does not."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from plantroom.certs import key_helper, request
+from plantroom.wire.errors import StorageError
+from plantroom.wire.spiffe import SpiffeId
+
+SENSOR = SpiffeId.parse("spiffe://building-1.smart.local/agent/hvac-001")
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_key_and_its_request_come_back_and_nothing_stays_open() -> None:
+    before = descriptors()
+    made = key_helper.make(SENSOR)
+    assert request.public_key(made.csr_pem)
+    assert made.key_pem.startswith(b"-----BEGIN PRIVATE KEY-----")
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize(
+    ("script", "what"),
+    [
+        ("exit 3", "status 3"),
+        ("exec sleep 60", "took too long"),
+        ("exec yes", "printed too much"),
+        ("echo nothing useful", "status 0"),
+    ],
+)
+def test_a_helper_that_fails_is_named_and_reaped(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, what: str
+) -> None:
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    before = descriptors()
+    with pytest.raises(StorageError, match=what):
+        key_helper.make(SENSOR, timeout_s=0.5)
+    assert descriptors() == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_helper_that_cannot_be_started_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(StorageError, match="cannot be started"):
+        key_helper.make(SENSOR)
