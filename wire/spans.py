@@ -1,0 +1,83 @@
+"""Ranges of a book, kept in SQL: every operation costs what it touches, not what the book holds.
+
+The table is `span(book, kind, first, last, reason)` with the key (book, kind, first). The ranges of
+one (book, kind) never overlap; of two reasons for one number, the first stays.
+"""
+
+import sqlite3
+
+from plantroom.wire.ranges import RangeSet
+
+Key = tuple[int, int]  # book, kind
+Span = tuple[int, int, str]
+
+
+def touching(connection: sqlite3.Connection, key: Key, low: int, high: int) -> list[Span]:
+    """Return the spans of `key` that share a number with `low` to `high`, in order."""
+    found = []
+    for first, last, reason in connection.execute(
+        "SELECT first, last, reason FROM span"
+        " WHERE book = ? AND kind = ? AND first <= ? ORDER BY first DESC",
+        (*key, high),
+    ):
+        if last < low:
+            break
+        found.append((first, last, reason))
+    return found[::-1]
+
+
+def add(
+    connection: sqlite3.Connection, key: Key, first: int, last: int, reason: str = ""
+) -> RangeSet:
+    """Add a range and return the part of it that was not in before."""
+    new = RangeSet([(first, last)])
+    joined = RangeSet([(first, last)])
+    same = []
+    for low, high, why in touching(connection, key, first - 1, last + 1):
+        new.discard(low, high)
+        if why == reason:
+            same.append((*key, low))
+            joined.add(low, high)
+    if not new:
+        return new
+    for low, high, why in touching(connection, key, first, last):
+        if why != reason:
+            joined.discard(low, high)
+    connection.executemany("DELETE FROM span WHERE book = ? AND kind = ? AND first = ?", same)
+    _insert(connection, key, joined, reason)
+    return new
+
+
+def discard(connection: sqlite3.Connection, key: Key, first: int, last: int) -> None:
+    """Take a range out, as far as it is in."""
+    for low, high, reason in touching(connection, key, first, last):
+        connection.execute(
+            "DELETE FROM span WHERE book = ? AND kind = ? AND first = ?", (*key, low)
+        )
+        rest = RangeSet([(low, high)])
+        rest.discard(first, last)
+        _insert(connection, key, rest, reason)
+
+
+def within(connection: sqlite3.Connection, key: Key, low: int, high: int) -> RangeSet:
+    """Return what of `low` to `high` is in."""
+    return RangeSet(
+        (max(first, low), min(last, high))
+        for first, last, _ in touching(connection, key, low, high)
+    )
+
+
+def load(connection: sqlite3.Connection, key: Key) -> RangeSet:
+    """Return every range of `key`."""
+    return RangeSet(
+        connection.execute(
+            "SELECT first, last FROM span WHERE book = ? AND kind = ? ORDER BY first", key
+        )
+    )
+
+
+def _insert(connection: sqlite3.Connection, key: Key, ranges: RangeSet, reason: str) -> None:
+    connection.executemany(
+        "INSERT INTO span(book, kind, first, last, reason) VALUES(?, ?, ?, ?, ?)",
+        [(*key, first, last, reason) for first, last in ranges],
+    )
