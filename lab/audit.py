@@ -6,7 +6,7 @@ states, was lost, or has another digest than when it was sent, keeps a book from
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from plantroom.wire.ranges import RangeSet
 
@@ -37,12 +37,12 @@ class Page:
     @property
     def holes(self) -> RangeSet:
         """What this hop has never had and has no excuse for."""
-        return _without(RangeSet([(0, self.highest)] if self.highest >= 0 else []), self.known)
+        return without(RangeSet([(0, self.highest)] if self.highest >= 0 else []), self.known)
 
     @property
     def known(self) -> RangeSet:
         """What this hop can account for."""
-        return _union(self.held, self.excused)
+        return union(self.held, self.excused)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,7 @@ def compare(gateway: Iterable[Page], cloud: Iterable[Page]) -> tuple[Account, ..
 def _account(key: Key, gateway: Page | None, cloud: Page | None) -> Account:
     empty = Page(device=key[0], epoch=key[1], highest=-1)
     below, above = gateway or empty, cloud or empty
-    queued = _without(below.held, _union(below.settled, above.known))
+    queued = without(below.held, union(below.settled, above.known))
     return Account(
         device=key[0],
         epoch=key[1],
@@ -103,13 +103,13 @@ def _account(key: Key, gateway: Page | None, cloud: Page | None) -> Account:
 
 def _faults(below: Page, above: Page, queued: RangeSet) -> Iterator[Fault]:
     highest = max(below.highest, above.highest)
-    known = _union(above.known, queued, below.excused, above.lost)
+    known = union(above.known, queued, below.excused, above.lost)
     everything = RangeSet([(0, highest)] if highest >= 0 else [])
     yield from _each(
-        _without(everything, known),
+        without(everything, known),
         "neither queued nor stored, and neither evicted nor quarantined",
     )
-    lost = _without(above.lost, _union(above.known, queued, below.excused))
+    lost = without(above.lost, union(above.known, queued, below.excused))
     yield from _each(lost, "lost")
     if below.disputed or above.disputed:
         yield Fault(first=0, last=max(highest, 0), what="disputed: its epoch was used twice")
@@ -130,7 +130,13 @@ def _each(ranges: RangeSet, what: str) -> Iterator[Fault]:
         yield Fault(first=first, last=last, what=what)
 
 
-def _union(*parts: RangeSet) -> RangeSet:
+def with_faults(account: Account, more: Iterable[Fault]) -> Account:
+    """Return the account with further faults."""
+    return replace(account, faults=(*account.faults, *more))
+
+
+def union(*parts: RangeSet) -> RangeSet:
+    """Return what is in any of these."""
     union = RangeSet()
     for part in parts:
         for first, last in part:
@@ -138,7 +144,8 @@ def _union(*parts: RangeSet) -> RangeSet:
     return union
 
 
-def _without(ranges: RangeSet, taken: RangeSet) -> RangeSet:
+def without(ranges: RangeSet, taken: RangeSet) -> RangeSet:
+    """Return what is in the first and not in the second."""
     rest = ranges.copy()
     for first, last in taken:
         rest.discard(first, last)

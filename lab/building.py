@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from plantroom.certs.roles import CLOUD_TRUST_DOMAIN
+from plantroom.certs.roles import CLOUD_TRUST_DOMAIN, SERVICES
 from plantroom.wire.spiffe import SpiffeId
 
 KINDS = ("hvac", "occupancy", "energy")
@@ -11,6 +11,7 @@ SITE = "building-1"
 GATEWAY_ID = SpiffeId(TRUST_DOMAIN, "agent/gateway")
 UPLINK_ID = SpiffeId(CLOUD_TRUST_DOMAIN, f"gateway/{SITE}")
 FRONT_ID = SpiffeId(CLOUD_TRUST_DOMAIN, "agent/front")
+CLOUD_IDS = tuple(SpiffeId(CLOUD_TRUST_DOMAIN, f"agent/{service}") for service in SERVICES)
 OPERATOR_ID = SpiffeId(CLOUD_TRUST_DOMAIN, "operator/local")
 INSPECTOR_ID = SpiffeId(CLOUD_TRUST_DOMAIN, "inspector/local")
 

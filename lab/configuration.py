@@ -74,10 +74,12 @@ def _tables(file: Path) -> dict[str, Any]:
         raise ConfigError(f"not TOML: {error}", where=str(file), remedy="mend that line") from error
 
 
-def render(tables: Mapping[str, Mapping[str, Any]], title: str) -> str:
-    """Write sections and keys as TOML: the keys that differ from their defaults."""
-    lines = [f"# {title}", ""]
-    for name, table in tables.items():
-        lines += [f"[{name}]", *(f"{key} = {settings.toml(value)}" for key, value in table.items())]
-        lines.append("")
-    return "\n".join(lines)
+def render(tables: Mapping[str, Mapping[str, Any]]) -> str:
+    """Write sections and keys as TOML."""
+    sections = (
+        "\n".join(
+            [f"[{name}]", *(f"{key} = {settings.toml(value)}" for key, value in table.items())]
+        )
+        for name, table in tables.items()
+    )
+    return "\n\n".join(sections) + "\n"

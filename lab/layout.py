@@ -66,6 +66,16 @@ class Layout:
         return self.state / "cloud"
 
     @property
+    def queue(self) -> Path:
+        """The gateway's segments, queue and books."""
+        return self.gateway / "gateway.db"
+
+    @property
+    def store(self) -> Path:
+        """The cloud's readings and books."""
+        return self.cloud / "store.db"
+
+    @property
     def inspector(self) -> Credentials:
         """Who may read everything and change nothing."""
         return Credentials.under(self.state / "inspector")
@@ -74,6 +84,23 @@ class Layout:
     def operator(self) -> Credentials:
         """Who may publish and call."""
         return Credentials.under(self.state / "operator")
+
+    def config(self, kind: str) -> Path:
+        """Return the configuration of the gateway or the cloud."""
+        return self.state / kind / f"{kind}.toml"
+
+    def device_config(self, name: str) -> Path:
+        """Return a device's configuration."""
+        return self.device(name) / "device.toml"
+
+    def device_identity(self, name: str) -> Path:
+        """Return where a device keeps its SVID."""
+        return self.device(name)
+
+    @property
+    def uplink_identity(self) -> Path:
+        """Where the gateway keeps the SVID that the cloud gave it."""
+        return self.gateway / "uplink"
 
     def device(self, name: str) -> Path:
         """Return a device's own state."""

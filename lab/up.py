@@ -64,9 +64,10 @@ def up(layout: Layout, given: Given, goal: Goal, voice: Voice) -> int:
         wanted = given.over(flags.load(layout.building))
         devices = devices_of(wanted)
         _check_ports(layout, Ports.from_base(wanted.port_base))
-        setup.prepare(layout, wanted, devices)
+        admitted = setup.prepare(layout, wanted, devices)
         flags.save(layout.building, wanted)
-        life = _Life(layout, wanted, devices, goal, voice)
+        plan = _Plan(flags=wanted, devices=devices, admitted=admitted)
+        life = _Life(layout, plan, goal, voice)
         try:
             asyncio.run(life.run())
         except Interrupted as interrupted:
@@ -82,17 +83,23 @@ def _check_ports(layout: Layout, ports: Ports) -> None:
     ports.check_free(patience_s=PORTS_FREED_S if layout.running.exists() else 0.0)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """Who takes part; a device that is revoked is started, but nobody waits for it."""
+
+    flags: Flags
+    devices: tuple[Device, ...]
+    admitted: frozenset[str]
+
+
 class _Life:
     """One run of a building."""
 
-    def __init__(
-        self, layout: Layout, wanted: Flags, devices: tuple[Device, ...], goal: Goal, voice: Voice
-    ) -> None:
+    def __init__(self, layout: Layout, plan: _Plan, goal: Goal, voice: Voice) -> None:
         self.is_ready = False
         self._layout = layout
-        self._wanted = wanted
-        self._ports = Ports.from_base(wanted.port_base)
-        self._devices = devices
+        self._plan = plan
+        self._ports = Ports.from_base(plan.flags.port_base)
         self._goal = goal
         self._voice = voice
         self._waiting_for = "cloud"
@@ -107,14 +114,14 @@ class _Life:
             await self._reach_goal()
 
     async def _start(self) -> None:
-        patience_s = READY_S + READY_S_PER_DEVICE * len(self._devices)
+        patience_s = READY_S + READY_S_PER_DEVICE * len(self._plan.devices)
         try:
             async with asyncio.timeout(patience_s):
                 self._supervisor.start([self._program("cloud")])
                 await self._healthy("cloud", self._ports.cloud_http)
                 self._supervisor.start([self._program("gateway")])
                 await self._healthy("gateway", self._ports.gateway_http)
-                self._supervisor.start([self._device(one.name) for one in self._devices])
+                self._supervisor.start([self._device(one.name) for one in self._plan.devices])
                 await self._devices_online()
         except TimeoutError:
             raise UnreachableError(
@@ -129,7 +136,7 @@ class _Life:
         await _until(lambda: ask.is_healthy(port))
 
     async def _devices_online(self) -> None:
-        wanted = {device.name for device in self._devices}
+        wanted = self._plan.admitted
 
         def all_online() -> bool:
             missing = sorted(wanted - online_devices(self._ports.gateway_http))
@@ -145,7 +152,7 @@ class _Life:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.Event().wait(), duration_s)
             return
-        replayed = Replayed(self._layout, self._ports, self._devices)
+        replayed = Replayed(self._layout, self._ports.gateway_http, self._plan.devices)
         try:
             async with asyncio.timeout(duration_s):
                 await _until(lambda: replayed.is_stored(self._voice.progress))
@@ -156,11 +163,12 @@ class _Life:
             ) from None
 
     def _program(self, kind: str) -> Program:
-        config = self._layout.state / kind / f"{kind}.toml"
-        return Program(name=kind, kind=kind, config=config, log=self._layout.log(kind))
+        return Program(
+            name=kind, kind=kind, config=self._layout.config(kind), log=self._layout.log(kind)
+        )
 
     def _device(self, name: str) -> Program:
-        config = self._layout.device(name) / "device.toml"
+        config = self._layout.device_config(name)
         return Program(name=name, kind="device", config=config, log=self._layout.log(name))
 
     def _publish(self) -> None:
@@ -169,7 +177,7 @@ class _Life:
     def _running(self) -> running.Running:
         return running.Running(
             pid=os.getpid(),
-            port_base=self._wanted.port_base,
+            port_base=self._plan.flags.port_base,
             ready=self.is_ready,
             pids=self._supervisor.pids,
         )

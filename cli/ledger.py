@@ -1,0 +1,144 @@
+"""`plantroom ledger show|verify|export`: the books, and whether they close."""
+
+import argparse
+from typing import Any
+
+from plantroom.cli import output
+from plantroom.cli.options import layout_of, subcommand, subcommands
+from plantroom.lab import ledger
+from plantroom.lab.audit import Account, Page
+from plantroom.wire.errors import CheckFailedError
+from plantroom.wire.ranges import RangeSet
+
+_RANGES_SHOWN = 3
+_HEAD = ("DEVICE", "EPOCH", "FIRST", "LAST", "GATEWAY", "QUEUED", "CLOUD", "HOLES", "BOOK")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the three."""
+    commands = subcommands(parser)
+    for name, text, run in (
+        ("show", "print the books, one line for each device and epoch", show),
+        ("verify", "compare gateway and cloud; exit code 1 when a book does not close", verify),
+        ("export", "print the books whole, one JSON document a line", export),
+    ):
+        command = subcommand(commands, name, text, run)
+        command.add_argument("--device", metavar="ID", help="only this one: hvac-001")
+
+
+def show(options: argparse.Namespace) -> int:
+    """Print the books."""
+    accounts = _chosen(options, ledger.accounts(layout_of(options)))
+    if options.json:
+        output.document({"books": [plain(account) for account in accounts]})
+    else:
+        output.table(_HEAD, map(_row, accounts))
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Compare, recompute, and say what does not close."""
+    accounts = _chosen(options, ledger.verify(layout_of(options)))
+    open_books = [account for account in accounts if not account.closes]
+    if options.json:
+        output.document(
+            {
+                "closes": not open_books,
+                "books": len(accounts),
+                "queued": sum(len(account.queued) for account in accounts),
+                "faults": [fault for account in open_books for fault in plain(account)["faults"]],
+            }
+        )
+        return 1 if open_books else 0
+    for account in open_books:
+        for fault in account.faults:
+            output.line(
+                f"{account.device} epoch {account.epoch} seq {fault.first} to {fault.last}: "
+                f"{fault.what}"
+            )
+    if open_books:
+        first = open_books[0]
+        raise CheckFailedError(
+            f"{len(open_books)} of {len(accounts)} books do not close",
+            where=f"{first.device} epoch {first.epoch} "
+            f"seq {first.faults[0].first} to {first.faults[0].last}",
+            remedy="plantroom ledger show",
+        )
+    queued = sum(len(account.queued) for account in accounts)
+    output.note(f"{len(accounts)} books close" + (f", {queued} readings queued" if queued else ""))
+    return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    """Print everything that both sides know."""
+    for account in _chosen(options, ledger.accounts(layout_of(options))):
+        output.document(plain(account))
+    return 0
+
+
+def _chosen(options: argparse.Namespace, accounts: tuple[Account, ...]) -> tuple[Account, ...]:
+    return tuple(
+        account
+        for account in accounts
+        if options.device in {None, account.device, account.device.rpartition("/")[2]}
+    )
+
+
+def plain(account: Account) -> dict[str, Any]:
+    """Return an account as JSON."""
+    return {
+        "device": account.device,
+        "epoch": account.epoch,
+        "closes": account.closes,
+        "queued": list(account.queued),
+        "gateway": _page(account.gateway),
+        "cloud": _page(account.cloud),
+        "faults": [
+            {
+                "device": account.device,
+                "epoch": account.epoch,
+                "first": fault.first,
+                "last": fault.last,
+                "what": fault.what,
+            }
+            for fault in account.faults
+        ],
+    }
+
+
+def _page(page: Page | None) -> dict[str, Any] | None:
+    if page is None:
+        return None
+    return {
+        "first": page.held.lowest,
+        "last": page.held.highest,
+        "count": len(page.held),
+        "highest": page.highest,
+        "ranges": list(page.held),
+        "holes": list(page.holes),
+        "excused": list(page.excused),
+        "lost": list(page.lost),
+        "disputed": page.disputed,
+        "digests": {str(segment): total for segment, total in page.digests.items()},
+    }
+
+
+def _row(account: Account) -> tuple[object, ...]:
+    pages = [page for page in (account.cloud, account.gateway) if page is not None]
+    held = pages[0].held
+    return (
+        account.device.rpartition("/")[2],
+        account.epoch,
+        held.lowest,
+        held.highest,
+        len(account.gateway.held) if account.gateway else "",
+        len(account.queued) or "",
+        len(account.cloud.held) if account.cloud else "",
+        _spans(pages[0].holes),
+        "closes" if account.closes else account.faults[0].what,
+    )
+
+
+def _spans(ranges: RangeSet) -> str:
+    shown = [f"{first}-{last}" if first < last else f"{first}" for first, last in ranges]
+    return ",".join(shown[:_RANGES_SHOWN]) + (" …" if len(shown) > _RANGES_SHOWN else "")

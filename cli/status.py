@@ -1,0 +1,71 @@
+"""`plantroom status`: links, queues, devices, SVIDs, policy and ledger at a glance."""
+
+import argparse
+import json
+from typing import Any
+
+from plantroom.cli import output
+from plantroom.cli.options import layout_of, runs
+from plantroom.lab.status import status
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Nothing but the global options."""
+    runs(parser, run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print it."""
+    found = status(layout_of(options))
+    if options.json:
+        output.document(found)
+        return 0
+    output.table(("PART", "STATE"), _parts(found))
+    output.line()
+    states = {None: "unknown", True: "online", False: "offline"}
+    output.table(
+        ("DEVICE", "LINK", "STATUS", "SVID EXPIRES", "PID"),
+        (
+            (
+                one["device"],
+                states[one["online"]],
+                one["status"],
+                one["svid"]["not_after"] if one["svid"] else "",
+                found["pids"].get(one["device"]),
+            )
+            for one in found["devices"]
+        ),
+    )
+    return 0
+
+
+def _parts(found: dict[str, Any]) -> list[tuple[str, str]]:
+    books = found["ledger"]
+    ledger = {
+        True: f"{books.get('books')} books close, {books.get('stored')} readings stored, "
+        f"{books.get('queued')} queued",
+        False: f"{books.get('faults')} faults: plantroom ledger verify",
+        None: books.get("error"),
+    }[books["closes"]]
+    return [
+        ("building", "ready" if found["ready"] else "starting"),
+        ("gateway", _running(found, "gateway")),
+        ("cloud", _running(found, "cloud")),
+        ("link", _text(found["link"])),
+        ("queue", _text(found["queue"])),
+        ("policy", _text(found["policy"])),
+        *((f"svid {name}", _text(svid)) for name, svid in found["svids"].items()),
+        ("ledger", str(ledger)),
+    ]
+
+
+def _running(found: dict[str, Any], name: str) -> str:
+    pid = found["pids"].get(name)
+    answers = "answers" if found[name] is not None else "does not answer"
+    return f"pid {pid}, {answers}" if pid else "is being started again"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_text(part)}" for name, part in value.items())
+    return value if isinstance(value, str) else json.dumps(value)

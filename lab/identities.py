@@ -1,0 +1,82 @@
+"""Who may have an identity in a state folder: authorities, entries, join tokens, people's files.
+
+Entries are made when a process is set up for the first time; what an operator deletes or revokes
+later stays deleted and revoked. Join tokens live ten minutes and are used once: `up` makes one for
+whoever has no SVID yet.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from plantroom.certs import enrolled
+from plantroom.certs.registry import Registry
+from plantroom.certs.roles import CLOUD_TRUST_DOMAIN
+from plantroom.lab import issuers, people
+from plantroom.lab.building import (
+    CLOUD_IDS,
+    FRONT_ID,
+    GATEWAY_ID,
+    INSPECTOR_ID,
+    OPERATOR_ID,
+    UPLINK_ID,
+    Device,
+)
+from plantroom.lab.layout import Layout
+from plantroom.wire.errors import IdentityError
+from plantroom.wire.identity import TrustBundle
+from plantroom.wire.spiffe import SpiffeId
+
+SERVER_NAMES = ("localhost",)
+SERVER_ADDRESSES = ("127.0.0.1", "::1")  # ordinary MQTT clients check host names
+_SERVERS = (GATEWAY_ID, FRONT_ID)
+
+
+def prepare(layout: Layout, devices: tuple[Device, ...]) -> frozenset[str]:
+    """Make what is missing; return the names of the devices that may have an SVID."""
+    below, above = issuers.building(layout), issuers.cloud(layout)
+    authorities = {one.trust_domain: one.authority() for one in (below, above)}
+    bundles = {name: authority.bundle() for name, authority in authorities.items()}
+    with above.registry() as registry:
+        if not layout.config("cloud").exists():
+            _register(registry, (*CLOUD_IDS, UPLINK_ID, OPERATOR_ID, INSPECTOR_ID))
+        _let_join(registry, UPLINK_ID, layout.uplink_identity, bundles)
+    with below.registry() as registry:
+        if not layout.config("gateway").exists():
+            _register(registry, (GATEWAY_ID, OPERATOR_ID, INSPECTOR_ID))
+        fresh = [one for one in devices if not layout.device_config(one.name).exists()]
+        _register(registry, [device.spiffe_id for device in fresh])
+        admitted = frozenset(
+            device.name
+            for device in devices
+            if _let_join(registry, device.spiffe_id, layout.device_identity(device.name), bundles)
+        )
+    for credentials, person in (
+        (layout.inspector, INSPECTOR_ID),
+        (layout.operator, OPERATOR_ID),
+    ):
+        people.ensure(credentials, person, authorities[CLOUD_TRUST_DOMAIN], bundles)
+    return admitted
+
+
+def _register(registry: Registry, spiffe_ids: Iterable[SpiffeId]) -> None:
+    for spiffe_id in spiffe_ids:
+        serves = spiffe_id in _SERVERS
+        registry.create(
+            spiffe_id,
+            dns=SERVER_NAMES if serves else (),
+            ips=SERVER_ADDRESSES if serves else (),
+        )
+
+
+def _let_join(
+    registry: Registry, spiffe_id: SpiffeId, folder: Path, bundles: Mapping[str, TrustBundle]
+) -> bool:
+    """Give a folder without an SVID the bundles and a join token; False for the not admitted."""
+    try:
+        registry.admitted(spiffe_id)
+        if not (folder / enrolled.SVID_FILE).exists():
+            enrolled.write_bundles(folder, bundles)
+            enrolled.write_token(folder, registry.token_create(spiffe_id))
+    except IdentityError:
+        return False
+    return True

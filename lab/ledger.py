@@ -1,0 +1,102 @@
+"""The books of a state folder, read from its files: they answer whether anything runs or not."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from plantroom.cloud.store import StoredBook, StoreReader
+from plantroom.gateway import books
+from plantroom.lab import app, audit
+from plantroom.lab.audit import SEGMENT_SEQS, Account, Fault, Page
+from plantroom.lab.layout import Layout
+from plantroom.wire.ranges import RangeSet
+from plantroom.wire.sqlite import translated
+
+
+def accounts(layout: Layout) -> tuple[Account, ...]:
+    """Compare the gateway's books with the cloud's.
+
+    The gateway's are read first: what is on its way meanwhile is then stored, never missing.
+    """
+    below = gateway_pages(layout)
+    with app.cloud_store(layout) as store:
+        above = [_cloud_page(book) for book in store.books()]
+    return audit.compare(below, above)
+
+
+def verify(layout: Layout) -> tuple[Account, ...]:
+    """Like `accounts`, and the stored rows are hashed again and compared with the cloud's books."""
+    below = gateway_pages(layout)
+    with app.cloud_store(layout) as store:
+        read = store.books()
+        altered = {
+            (book.spiffe_id, book.epoch): _altered(store, book) for book in read if book.stored
+        }
+    compared = audit.compare(below, [_cloud_page(book) for book in read])
+    return tuple(
+        audit.with_faults(account, altered.get((account.device, account.epoch), ()))
+        for account in compared
+    )
+
+
+def _altered(store: StoreReader, book: StoredBook) -> tuple[Fault, ...]:
+    return tuple(
+        Fault(
+            first=segment * SEGMENT_SEQS,
+            last=(segment + 1) * SEGMENT_SEQS - 1,
+            what="altered: the stored rows are not those that were received",
+        )
+        for segment in store.verify(book)
+    )
+
+
+def gateway_pages(layout: Layout) -> list[Page]:
+    """Return the gateway's books; none when it has never run."""
+    path = layout.queue
+    if not path.exists():
+        return []
+    with _read_only(path) as connection:
+        return [_gateway_page(entry) for entry in books.summary(connection)]
+
+
+@contextmanager
+def _read_only(path: Path) -> Iterator[sqlite3.Connection]:
+    with translated(path):
+        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
+        with closing(connection):
+            connection.execute("BEGIN")  # one snapshot
+            yield connection
+
+
+def _gateway_page(entry: Any) -> Page:
+    received, evicted, quarantined = (
+        RangeSet(map(tuple, entry[name])) for name in ("received", "evicted", "quarantined")
+    )
+    excused = audit.union(evicted, quarantined)
+    return Page(
+        device=entry["device"],
+        epoch=entry["epoch"],
+        highest=entry["highest"],
+        held=audit.without(received, excused),
+        settled=RangeSet(map(tuple, entry["confirmed"])),
+        excused=excused,
+        lost=RangeSet(map(tuple, entry["gone"])),
+        digests={int(segment): total for segment, total in entry["digests"].items()},
+        disputed=entry["disputed"],
+    )
+
+
+def _cloud_page(book: StoredBook) -> Page:
+    return Page(
+        device=book.spiffe_id,
+        epoch=book.epoch,
+        highest=book.highest,
+        held=book.stored,
+        settled=book.stored,
+        excused=audit.union(book.quarantined, book.evicted),
+        lost=book.gone,
+        digests={segment: total.hex() for segment, total in book.digests.items()},
+        disputed=book.disputed,
+    )

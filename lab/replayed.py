@@ -1,0 +1,76 @@
+"""Whether every replayed row is in the cloud store, and the ledger closes.
+
+A replaying device says in its presence message how many rows it has numbered and whether the
+recording is over; the books say what is stored.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from plantroom.lab import ask, ledger
+from plantroom.lab.audit import Account
+from plantroom.lab.building import Device
+from plantroom.lab.layout import Layout
+from plantroom.wire.errors import CheckFailedError, UnreachableError
+
+
+class Replayed:
+    """Watches the replaying devices of a building."""
+
+    def __init__(self, layout: Layout, gateway_http: int, devices: tuple[Device, ...]) -> None:
+        self._layout = layout
+        self._gateway_http = gateway_http
+        self._wanted = {device.name: str(device.spiffe_id) for device in devices if device.replay}
+        self.progress = "nothing is replayed"
+
+    def is_stored(self, progress: Callable[[str], None]) -> bool:
+        """Look once, and say how far it is.
+
+        Raises:
+            CheckFailedError: when all is over and a row is not in the store.
+        """
+        rows = self._rows()
+        numbered = sum(int(info.get("rows", 0)) for info in rows.values())
+        over = [name for name, info in rows.items() if info.get("replay") == "done"]
+        self.progress = f"{numbered} rows taken, {len(over)} of {len(self._wanted)} replays over"
+        progress(self.progress)
+        if len(over) < len(self._wanted):
+            return False
+        return self._books_close({name: int(rows[name]["rows"]) for name in over})
+
+    def _rows(self) -> dict[str, Any]:
+        try:
+            latest = ask.get_json(self._gateway_http, "/api/latest")
+        except UnreachableError:
+            return {}
+        return {
+            one["device"]: one["info"] for one in latest["devices"] if one["device"] in self._wanted
+        }
+
+    def _books_close(self, rows: dict[str, int]) -> bool:
+        accounts = ledger.accounts(self._layout)
+        if any(not account.closes or account.queued for account in accounts):
+            self.progress = "the last rows are on their way"
+            return False
+        for name, wanted in rows.items():
+            own = [account for account in accounts if account.device == self._wanted[name]]
+            stored, excused = _held(own), _excused(own)
+            if stored + excused < wanted:
+                self.progress = f"{stored} of {wanted} rows of {name} are stored"
+                return False
+            if stored < wanted:
+                raise CheckFailedError(
+                    f"{wanted - stored} of {wanted} rows are not in the store: they were evicted "
+                    "or quarantined",
+                    where=name,
+                    remedy="see which and why: plantroom ledger export",
+                )
+        return True
+
+
+def _held(accounts: list[Account]) -> int:
+    return sum(len(account.cloud.held) for account in accounts if account.cloud is not None)
+
+
+def _excused(accounts: list[Account]) -> int:
+    return sum(len(account.cloud.excused) for account in accounts if account.cloud is not None)

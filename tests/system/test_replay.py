@@ -1,0 +1,118 @@
+"""Recorded rooms through the whole path: what the cloud store has is what the CSV has."""
+
+import contextlib
+import itertools
+import random
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.system.conftest import Building, recording
+from tests.system.judge import judge, recorded
+
+OFFICE, HOUSE = "occupancy-datatraining.csv", "appliances-energy.csv"
+DEVICES = {OFFICE: "office-001", HOUSE: "house-001"}
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The first rows of a recording, as a file of their own."""
+
+    path: Path
+    device: str
+
+
+def slice_of(name: str, rows: int, folder: Path) -> Slice:
+    path = folder / f"{rows}-{name}"
+    with recording(name).open(encoding="utf-8") as file:
+        path.write_text("".join(itertools.islice(file, rows + 1)), encoding="utf-8")
+    return Slice(path, DEVICES[name])
+
+
+def flags(slices: Sequence[Slice], speed: int) -> list[str]:
+    replays = itertools.chain.from_iterable(("--replay", str(one.path)) for one in slices)
+    return [*replays, "--speed", str(speed), "--exit-when-stored"]
+
+
+def assert_equal(building: Building, slices: Sequence[Slice]) -> None:
+    """The judge says that nothing is missing, double, in disorder or changed; so do the books."""
+    for one in slices:
+        verdict = judge(recorded(one.path), building.export(one.device))
+        assert verdict.passed, f"{one.device}: {verdict}"
+    verified = building.run("ledger", "verify")
+    assert verified.returncode == 0, verified.stderr
+
+
+def test_every_value_of_every_row_is_in_the_cloud_store(building: Building, tmp_path: Path) -> None:
+    slices = [slice_of(OFFICE, 400, tmp_path), slice_of(HOUSE, 100, tmp_path)]
+    building.start(*flags(slices, 60_000))
+    assert building.wait(deadline_s=90) == 0, building.said() + building.logs()
+    assert_equal(building, slices)
+
+
+@pytest.mark.timeout(300)
+def test_kills_of_every_process_lose_and_double_nothing(building: Building, tmp_path: Path) -> None:
+    slices = [slice_of(OFFICE, 1200, tmp_path), slice_of(HOUSE, 60, tmp_path)]
+    chance = random.Random(3)  # noqa: S311 -- a schedule that can be repeated
+    building.start(*flags(slices, 3600))
+    victims = ["gateway", "cloud", slices[0].device, slices[1].device] * 2
+    chance.shuffle(victims)
+    assert building.up is not None
+    for name in victims:
+        go_on(building, chance.uniform(0.2, 2.0))
+        assert building.up.poll() is None, "the replay was over before the kills were"
+        building.kill(name)
+    assert building.wait(deadline_s=200) == 0, building.said() + building.logs()
+    assert building.said().count("was killed by SIGKILL") == len(victims)
+    assert_equal(building, slices)
+
+
+def go_on(building: Building, pause_s: float) -> None:
+    """Let the replay go on for a moment, or to its end."""
+    assert building.up is not None
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        building.up.wait(pause_s)
+
+
+def test_a_second_start_goes_on_where_the_first_stopped(building: Building, tmp_path: Path) -> None:
+    slices = [slice_of(OFFICE, 600, tmp_path)]
+    building.start(*flags(slices, 3600))
+    go_on(building, 2.0)
+    assert building.stop() == 0
+    before = building.export(slices[0].device)
+    assert 0 < len(before) < 600, "the first start was to stop in the middle"
+    building.start("--speed", "60000", "--exit-when-stored")
+    assert building.wait(deadline_s=90) == 0, building.said() + building.logs()
+    assert_equal(building, slices)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_both_recordings_whole(building: Building, tmp_path: Path) -> None:
+    slices = [slice_of(OFFICE, 10_000, tmp_path), slice_of(HOUSE, 10_000, tmp_path)]
+    building.start(*flags(slices, 1_000_000))
+    assert building.wait(deadline_s=800) == 0, building.said() + building.logs()
+    assert_equal(building, slices)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_both_recordings_whole_with_a_kill_every_few_seconds(
+    building: Building, tmp_path: Path
+) -> None:
+    slices = [slice_of(OFFICE, 10_000, tmp_path), slice_of(HOUSE, 10_000, tmp_path)]
+    chance = random.Random(11)  # noqa: S311 -- a schedule that can be repeated
+    building.start(*flags(slices, 100_000))
+    assert building.up is not None
+    kills = 0
+    while building.up.poll() is None and kills < 60:
+        go_on(building, chance.uniform(0.5, 4.0))
+        if building.up.poll() is None:
+            building.kill(chance.choice(["gateway", "cloud", *(one.device for one in slices)]))
+            kills += 1
+    assert building.wait(deadline_s=800) == 0, building.said() + building.logs()
+    assert kills >= 20
+    assert_equal(building, slices)
