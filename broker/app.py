@@ -1,0 +1,43 @@
+"""The stand-alone broker: opens its store, then its listener, and serves until it is stopped."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+from plantroom.broker.access import OneAnswer
+from plantroom.broker.catalog import open_sink
+from plantroom.broker.pem import PemContext, admit
+from plantroom.broker.server import Broker
+from plantroom.broker.settings import BrokerSettings
+from plantroom.wire.clock import SystemClock
+
+LOGGER = logging.getLogger("plantroom.broker.app")
+
+
+async def main(settings: BrokerSettings) -> None:
+    """Run the broker.
+
+    Raises:
+        ConfigError: when the port is taken or the identity cannot be loaded.
+        StorageError: when the store cannot be opened.
+    """
+    listen = settings.listen
+    identity = PemContext(settings.identity) if listen.tls else None
+    sink, close = open_sink(settings.store.kind, Path(settings.store.path))
+    try:
+        async with Broker(
+            limits=settings.limits,
+            store=sink,
+            admit=admit,
+            decisions=OneAnswer(allow=settings.access.allow_all),
+            clock=SystemClock(),
+        ) as broker:
+            context = identity.context if identity else None
+            port = await broker.listen(listen.host, listen.port, context)
+            LOGGER.info("listening on %s:%d", listen.host, port)
+            while True:
+                await asyncio.sleep(settings.identity.reload_s)
+                if identity is not None and identity.reload():
+                    LOGGER.info("a new certificate is served")
+    finally:
+        close()

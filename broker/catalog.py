@@ -1,0 +1,43 @@
+"""The sinks that there are, by the name that settings use."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from plantroom.broker.memory import MemorySink
+from plantroom.broker.sink import Sink
+from plantroom.broker.store import MIGRATIONS, SqliteStore
+from plantroom.wire.database import Database
+from plantroom.wire.errors import StorageCorruptError
+
+LOGGER = logging.getLogger("plantroom.broker.catalog")
+Closer = Callable[[], None]
+
+
+def open_sink(kind: str, path: Path) -> tuple[Sink, Closer]:
+    """Open a sink; return it and what closes it.
+
+    Raises:
+        StorageError: when it cannot be opened.
+    """
+    if kind == "memory":
+        return MemorySink(), lambda: None
+    try:
+        database = Database.open(path, MIGRATIONS)
+    except StorageCorruptError as error:
+        set_aside(path, error)
+        database = Database.open(path, MIGRATIONS)
+    return SqliteStore(database), database.close
+
+
+def set_aside(path: Path, error: StorageCorruptError) -> Path:
+    """Move a damaged database out of the way, as it is; return where it is now."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    for suffix in ("", "-wal", "-shm"):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    LOGGER.error("%s: set aside as %s, a new one is begun", error, aside)
+    return aside

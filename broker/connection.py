@@ -1,0 +1,310 @@
+"""One connection: bytes in, packets to their handlers, bytes out.
+
+Runs of ordinary publishes (QoS 1, no DUP, no RETAIN, a topic that has been decided) and of PUBACKs
+are recognised here without making an object for each; everything else takes the plain path through
+`decode` and `packet_handler`. A connection can be *stopped*: what it sends is kept, within a bound,
+until it may go on.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from plantroom.broker import audit, decode, encode
+from plantroom.broker.codes import Code, PacketType
+from plantroom.broker.engine import Engine
+from plantroom.broker.errors import PacketError, ProtocolError
+from plantroom.broker.fast_path import FastPath
+from plantroom.broker.guard import Ask, Peer, UndecidedError
+from plantroom.broker.packets import V5, V311
+from plantroom.broker.properties import NONE
+from plantroom.broker.runs import US_PER_S
+from plantroom.wire.errors import IdentityError
+from plantroom.wire.identity import Principal
+
+if TYPE_CHECKING:
+    from plantroom.broker.clients import Client
+    from plantroom.broker.packet_handler import PacketHandler
+
+_ACK_BYTES = 4
+Admission = Callable[[Any], Principal | None]
+
+
+class Connection(asyncio.Protocol):
+    """The protocol of one accepted socket; `peer` is known before it is made."""
+
+    def __init__(
+        self, engine: Engine, handler: "PacketHandler", admit: Admission, address: str
+    ) -> None:
+        self.engine = engine
+        self.handler = handler
+        self.peer = Peer(None, address)
+        self._admit = admit
+        self.client: Client | None = None
+        self.version = V311
+        self.problem_information = True
+        self.keepalive_us = 0
+        self.blocked = False
+        self.open = False
+        self.accepted = False  # CONNACK with success was sent or is on its way
+        self.clean = False  # DISCONNECT was received: no will
+        self.unanswered = 0
+        self.aliases: dict[int, str] = {}
+        self.close_at_us: int | None = None
+        self.heard_us = engine.now_us
+        self.opened_us = engine.now_us
+        self.fast = FastPath(self)
+        self.waiting_for: tuple[Ask, ...] = ()
+        self._transport: Any = None
+        self._parts: list[bytes] = []
+        self._have = 0
+        self._need = 0
+        self._stopped = False
+
+    # -- the transport's calls
+
+    def connection_made(self, transport: Any) -> None:
+        """TLS is done: see who it is, before a byte of MQTT is looked at."""
+        self._transport = transport
+        self.open = True
+        self.engine.connections.add(self)
+        self.engine.counters.connections += 1
+        try:
+            self.peer.principal = self._admit(transport.get_extra_info("ssl_object"))
+        except IdentityError as error:
+            self.engine.counters.refused += 1
+            self.abort(f"{error.reason}: {error}", event="refused")
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- all ends are alike
+        """Leave the session to its rules."""
+        self.open = False
+        self.engine.connections.discard(self)
+        self._parts.clear()
+        if self.client is not None:
+            self.handler.connection_ended(self)
+
+    def pause_writing(self) -> None:
+        """Stop sending: the client does not read."""
+        self.blocked = True
+
+    def resume_writing(self) -> None:
+        """Send on: the client reads again."""
+        self.blocked = False
+        if self.client is not None and self.client.connection is self:
+            self.engine.flush(self.client)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; keep what is not a whole packet."""
+        engine = self.engine
+        self.heard_us = engine.now_us
+        engine.counters.bytes_received += len(data)
+        if not self.open:
+            return
+        if self._have or self._stopped:
+            self._parts.append(data)
+            self._have += len(data)
+            if self._stopped:
+                if self._have > engine.limits.commit_depth_bytes_max:
+                    self.abort("sends on while it is held")
+                return
+            if self._have < self._need:
+                return
+            data = b"".join(self._parts)
+            self._parts.clear()
+            self._have = 0
+        self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            position = self._consume(data)
+        except PacketError as error:
+            self.engine.counters.protocol_errors += 1
+            self.fail(error.code, str(error))
+            return
+        if not self.open:
+            return
+        if position < len(data):
+            rest = data[position:] if position else data
+            self._parts.insert(0, rest)
+            self._have += len(rest)
+        if self.engine.journal.deep and self.open and not self._stopped:
+            self._transport.pause_reading()
+            self.engine.journal.pause(self)
+
+    def _consume(self, data: bytes) -> int:
+        """Handle whole packets; return where the first that is not handled starts."""
+        position, end = 0, len(data)
+        limits = self.engine.limits
+        while position < end:
+            if self.accepted:
+                position = self.fast.take(data, position)
+                if position >= end:
+                    break
+            found = decode.frame(
+                data,
+                position,
+                packet_bytes_max=(
+                    limits.packet_bytes_max if self.accepted else self._first_bytes(data, position)
+                ),
+            )
+            if isinstance(found, int):
+                self._need = found
+                break
+            try:
+                self._handle(found, data, position)
+            except UndecidedError as error:
+                self.stop()
+                self._need = 0
+                self.waiting_for = error.asks
+                self.engine.suspend(self)
+                break
+            self.peer.fresh.clear()
+            position = found[2]
+            if not self.open:
+                return end
+            if self._stopped:
+                break
+        return position
+
+    def _first_bytes(self, data: bytes, position: int) -> int:
+        """Refuse at its first byte a first packet that is no CONNECT; return the size limit."""
+        if data[position] != PacketType.CONNECT << 4:  # [MQTT-3.1.0-1]
+            raise ProtocolError(f"first packet is no CONNECT (first byte {data[position]:#04x})")
+        return self.engine.limits.connect_bytes_max
+
+    def _handle(self, frame: decode.Frame, data: bytes, position: int) -> None:
+        header, start, end = frame
+        if not self.accepted:
+            self.handler.connect(self, data, start, end)
+            return
+        packet = decode.packet(header, data, start, end, self.version)
+        self.handler.packet(self, packet, data, position, end)
+
+    # -- stopping and going on
+
+    def stop(self) -> None:
+        """Read no further until `go_on`."""
+        self._stopped = True
+        self._transport.pause_reading()
+
+    def go_on(self) -> None:
+        """Read on: what was waited for is there."""
+        if not self.open or self.close_at_us is not None:
+            return
+        self._stopped = False
+        self._transport.resume_reading()
+        data = b"".join(self._parts)
+        self._parts.clear()
+        self._have = 0
+        if data:
+            self._feed(data)
+
+    def resume(self) -> None:
+        """Read on: the journal is no longer deep."""
+        if self.open and not self._stopped:
+            self._transport.resume_reading()
+
+    def hold(self) -> None:
+        """Nothing can be stored, and MQTT 3.1.1 cannot say so: no PUBACK, and closed in a while."""
+        if self.close_at_us is None and self.open:
+            hold_us = int(self.engine.limits.hold_s * US_PER_S)
+            self.close_at_us = self.engine.clock.monotonic_us() + hold_us
+            audit.record("held", self.peer, reason="storage")
+            self.stop()
+
+    # -- out
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, if still connected."""
+        if self.open:
+            self.engine.counters.bytes_sent += len(data)
+            self._transport.write(data)
+
+    @property
+    def unread_bytes(self) -> int:
+        """How much the client has not read."""
+        return int(self._transport.get_write_buffer_size())
+
+    def acknowledged(self, count: int) -> None:
+        """So many publishes are answered."""
+        self.unanswered -= count
+
+    def refused(self, acknowledgements: bytes) -> None:
+        """Say that a commit failed where the protocol can, else hold the client."""
+        if not self.open:
+            return
+        first = acknowledgements[0]
+        if self.version != V5:
+            self.hold()
+            return
+        if first >> 4 not in {PacketType.PUBACK, PacketType.PUBREC}:
+            self.fail(Code.QUOTA_EXCEEDED, "storage failed")
+            return
+        self.write(
+            b"".join(
+                encode.acknowledgement(
+                    first >> 4,
+                    int.from_bytes(acknowledgements[at + 2 : at + _ACK_BYTES], "big"),
+                    V5,
+                    code=Code.QUOTA_EXCEEDED,
+                )
+                for at in range(0, len(acknowledgements), _ACK_BYTES)
+            )
+        )
+
+    def fail(self, code: int, reason: str) -> None:
+        """Close with a reason: in the audit always, to the client where MQTT 5 has a packet."""
+        if not self.open:
+            return
+        audit.record("disconnected" if self.accepted else "refused", self.peer, reason=reason)
+        if self.version == V5 and self.accepted:
+            text = reason if self.problem_information else ""
+            self.write(encode.disconnect(code, text))  # [MQTT-4.13.1-1]
+        self.close()
+
+    def refuse(self, code: int, reason: str) -> None:
+        """Answer CONNECT with a refusal, and close."""
+        self.engine.counters.refused += 1
+        audit.record("refused", self.peer, reason=reason)
+        properties = encode.reason_properties(reason) if self.version == V5 else NONE
+        self.write(
+            encode.connack(
+                session_present=False, code=code, version=self.version, properties=properties
+            )
+        )
+        self.close()
+
+    def close(self) -> None:
+        """Send what is written, then close; nothing that still comes in is looked at."""
+        if self.open:
+            self.open = False
+            self._parts.clear()
+            self._have = 0
+            self._transport.close()
+            self.close_at_us = self.engine.now_us + US_PER_S  # then without waiting for the peer
+            if self.client is not None:
+                self.handler.connection_ended(self)
+
+    def abort(self, reason: str, *, event: str = "aborted") -> None:
+        """Close at once, dropping what is not sent."""
+        if self.open:
+            audit.record(event, self.peer, reason=reason)
+        self.open = False
+        self._transport.abort()
+
+    def overdue(self, now_us: int) -> str | None:
+        """Say why this connection has to be closed now, or None."""
+        if self.close_at_us is not None:
+            return "was held" if now_us >= self.close_at_us else None
+        if not self.accepted:
+            limit_us = int(self.engine.limits.handshake_timeout_s * US_PER_S)
+            return "no CONNECT in time" if now_us - self.opened_us > limit_us else None
+        if self.keepalive_us and now_us - self.heard_us > self.keepalive_us:  # [MQTT-3.1.2-22]
+            return "keep-alive timeout"
+        principal = self.peer.principal
+        if (
+            principal is not None
+            and principal.not_after_s * US_PER_S <= self.engine.clock.wall_us()
+        ):
+            return "SVID has expired"
+        return None

@@ -1,0 +1,49 @@
+"""Deliveries: what of a run goes to one session, and under which packet ids."""
+
+from plantroom.broker.runs import Run
+from plantroom.broker.tree import Grant
+
+IDS = 65_535
+
+
+class Delivery:
+    """Part of a run on its way to one session: `count` messages from the run's number `first` on.
+
+    `position` is where they start in the run's data, -1 if it has to be looked for.
+    """
+
+    __slots__ = ("count", "dup", "first", "grant", "ordinal", "position", "qos", "released", "run")
+
+    def __init__(  # noqa: PLR0913, PLR0917 -- a record, made a hundred thousand times a second
+        self,
+        run: Run,
+        grant: Grant,
+        qos: int,
+        ordinal: int,
+        first: int,
+        count: int,
+        position: int,
+        dup: bool,  # noqa: FBT001
+        released: bool = False,  # noqa: FBT001, FBT002
+    ) -> None:
+        self.run = run
+        self.grant = grant
+        self.qos = qos
+        self.ordinal = ordinal
+        self.first = first
+        self.count = count
+        self.position = position
+        self.dup = dup
+        self.released = released
+
+    def part(self, skip: int, count: int, *, dup: bool) -> "Delivery":
+        """Return `count` messages of it, from number `skip` on."""
+        ordinal, first = self.ordinal + skip, self.first + skip
+        return Delivery(
+            self.run, self.grant, self.qos, ordinal, first, count, -1, dup, self.released
+        )
+
+
+def packet_id(ordinal: int) -> int:
+    """Return the packet id of an ordinal: 1 to 65535, in turn."""
+    return ordinal % IDS + 1

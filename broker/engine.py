@@ -1,0 +1,228 @@
+"""The engine: where a publish goes. Owns tree, retained messages, journal, clients and guard."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from plantroom.broker.clients import Client, Clients
+from plantroom.broker.codes import Code
+from plantroom.broker.counters import Counters
+from plantroom.broker.filters import any_matches, split_share
+from plantroom.broker.guard import Guard
+from plantroom.broker.journal import Journal
+from plantroom.broker.packets import V5, Publish
+from plantroom.broker.receivers import Receiver, Watch, Watcher
+from plantroom.broker.retained import Retained
+from plantroom.broker.runs import Origin, Run, canonical, expired
+from plantroom.broker.session import Session
+from plantroom.broker.settings import BrokerLimits
+from plantroom.broker.sink import RetainedSaved, Sink
+from plantroom.broker.tree import Grant, Match, Tree
+from plantroom.wire.clock import Clock
+from plantroom.wire.policy import DecisionPoint
+
+if TYPE_CHECKING:
+    from plantroom.broker.connection import Connection
+
+_KINDS_MAX = 65_536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetainedMessage:
+    """A retained message with its publisher and when it came."""
+
+    message: Publish
+    origin: Origin
+    at_us: int
+    volatile: bool
+
+
+class Engine:
+    """The broker without its sockets."""
+
+    def __init__(  # noqa: PLR0913 -- the parts of a broker
+        self,
+        *,
+        limits: BrokerLimits,
+        sink: Sink,
+        decisions: DecisionPoint | None,
+        clock: Clock,
+        taps: Iterable[str],
+        volatile: Iterable[str],
+    ) -> None:
+        self.limits = limits
+        self.sink = sink
+        self.clock = clock
+        self.taps = tuple(taps)
+        self.volatile = (*volatile, "$SYS/#")
+        self.tree: Tree[Receiver] = Tree()
+        self.retained: Retained[RetainedMessage] = Retained()
+        self.journal = Journal(sink, clock, depth_bytes_max=limits.commit_depth_bytes_max)
+        self.journal.on_flush = self.flush_all
+        self.clients = Clients(limits, clock, self.journal, self.tree)
+        self.guard = Guard(decisions, clock)
+        self.counters = Counters()
+        self.connections: set[Connection] = set()
+        self.hold: int | None = None
+        self.suspend: Callable[[Connection], None] = lambda connection: None  # noqa: ARG005
+        self.now_us = clock.monotonic_us()
+        self.epoch = 0  # changes when an answer about holding or time may have changed
+        self._kinds: dict[str, tuple[bool, bool]] = {}
+
+    @property
+    def generation(self) -> tuple[int, int, int]:
+        """Changes whenever what a connection remembers about a topic may be wrong."""
+        return (self.tree.generation, self.guard.generation, self.epoch)
+
+    def kind(self, topic: str) -> tuple[bool, bool]:
+        """Say whether a topic is tapped, and whether it is volatile."""
+        found = self._kinds.get(topic)
+        if found is None:
+            if len(self._kinds) >= _KINDS_MAX:
+                self._kinds.clear()
+            found = (any_matches(self.taps, topic), any_matches(self.volatile, topic))
+            self._kinds[topic] = found
+        return found
+
+    def set_hold(self, code: int | None) -> None:
+        """Refuse publishes on tapped topics with this code, or (None) take them again."""
+        self.hold = code
+        self.epoch += 1
+
+    # -- publishing
+
+    def publish(
+        self,
+        origin: Origin,
+        message: Publish,
+        *,
+        version: int = V5,
+        raw: bytes = b"",
+        client: Client | None = None,
+    ) -> None:
+        """Route a message that may be published; it is committed with the current group."""
+        tapped, volatile = self.kind(message.topic)
+        now_us = self.clock.wall_us()
+        if message.retain:
+            self._retain(origin, message, now_us, volatile=volatile)
+        if client is not None and client.no_local:
+            match = self.tree.match_without(message.topic, client.session)
+        else:
+            match = self.tree.match(message.topic)
+        self.journal.run(
+            Run(
+                origin,
+                raw or canonical(message, version),
+                version=version,
+                match=match,
+                at_us=now_us,
+                qos=message.qos,
+                tapped=tapped,
+                volatile=volatile,
+            )
+        )
+
+    def may_retain(self, topic: str, payload: bytes) -> bool:
+        """Say whether the limit of retained messages allows this one."""
+        if not payload or self.retained.size < self.limits.retained_max:
+            return True
+        return self.retained.get(topic) is not None
+
+    def _retain(self, origin: Origin, message: Publish, now_us: int, *, volatile: bool) -> None:
+        """Remember or (empty payload) forget it [MQTT-3.3.1-5], [MQTT-3.3.1-6]."""
+        topic = message.topic
+        value = None
+        if message.payload:
+            value = RetainedMessage(message=message, origin=origin, at_us=now_us, volatile=volatile)
+        former = self.retained.put(topic, value)
+        if volatile:
+            return
+
+        def undo() -> None:
+            if self.retained.get(topic) is value:
+                self.retained.put(topic, former)
+
+        self.journal.bind(
+            RetainedSaved(
+                topic=topic,
+                packet=canonical(message, V5) if value else None,
+                publisher=origin.publisher,
+                at_us=now_us,
+            ),
+            undo,
+        )
+
+    def send_retained(self, receiver: Receiver, topic_filter: str, grant: Grant) -> None:
+        """Send what is retained to a new subscription, behind what is already on its way."""
+        match: Match[Receiver] = Match(((receiver, grant),))
+        now_us = self.clock.wall_us()
+        for value in self.retained.matching(split_share(topic_filter)[1]):
+            if expired(value.message, now_us - value.at_us):
+                continue
+            self.journal.run(
+                Run(
+                    value.origin,
+                    canonical(value.message, V5),
+                    version=V5,
+                    match=match,
+                    at_us=value.at_us,
+                    qos=value.message.qos,
+                    volatile=value.volatile,
+                    retained=True,
+                )
+            )
+
+    def watch(self, topic_filter: str, callback: Watch) -> Callable[[], None]:
+        """Subscribe in process; return what unsubscribes."""
+        watcher = Watcher(callback)
+        grant = Grant(qos=2)
+        self.tree.add(topic_filter, watcher, grant)
+        self.send_retained(watcher, topic_filter, grant)
+
+        def stop() -> None:
+            self.tree.remove(topic_filter, watcher)
+
+        return stop
+
+    # -- delivering
+
+    def flush_all(self, sessions: Iterable[Session]) -> None:
+        """Send what may be sent to each of these sessions, one write for each."""
+        for session in sessions:
+            client = self.clients.by_sid(session.sid)
+            if client is not None:
+                self.flush(client)
+
+    def flush(self, client: Client) -> None:
+        """Send what may be sent to one client; cut it off if it reads too slowly."""
+        session, connection = client.session, client.connection
+        missed = session.dropped - client.dropped_seen
+        if missed:
+            client.dropped_seen = session.dropped
+            self.counters.publishes_dropped += missed
+        if connection is None or not session.ready:
+            return
+        if missed and not session.durable:
+            self.counters.slow_consumers += 1
+            connection.fail(Code.QUOTA_EXCEEDED, "slow consumer: its queue is full")
+            return
+        if connection.blocked:
+            self._drop_urgent(session)
+            return
+        frames = session.pump(self.clock.wall_us())
+        if frames:
+            connection.write(b"".join(frames))
+            if connection.unread_bytes > self.limits.outbound_bytes_max:
+                self.counters.slow_consumers += 1
+                connection.fail(Code.QUOTA_EXCEEDED, "slow consumer: it does not read")
+
+    def _drop_urgent(self, session: Session) -> None:
+        """QoS 0 does not wait for a client that does not read."""
+        self.counters.publishes_dropped += sum(run.count for run, _ in session.urgent)
+        session.urgent.clear()
+
+    def progress(self, client: Client) -> None:
+        """Remember how far a client has acknowledged, and send on."""
+        self.journal.touch(client.session)
+        if client.session.pending:
+            self.flush(client)

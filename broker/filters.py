@@ -1,0 +1,69 @@
+"""Topic names and topic filters (MQTT 4.7): what is valid, and how `$share` is taken apart."""
+
+from collections.abc import Iterable
+
+from plantroom.broker.codes import Code
+from plantroom.broker.errors import LimitError, MalformedError
+
+SHARE = "$share/"
+
+
+def check_name(topic: str, *, levels_max: int) -> str:
+    """Return a topic name that a client may publish to.
+
+    Raises:
+        MalformedError: when it is empty or has wildcards.
+        LimitError: when it is too deep.
+    """
+    if not topic:
+        raise MalformedError("topic name is empty")  # [MQTT-4.7.3-1]
+    if "#" in topic or "+" in topic:  # [MQTT-3.3.2-2]
+        raise MalformedError("topic name has a wildcard", code=Code.TOPIC_NAME_INVALID)
+    if topic.count("/") >= levels_max:
+        raise LimitError(f"topic has more than {levels_max} levels", code=Code.TOPIC_NAME_INVALID)
+    return topic
+
+
+def filter_fault(topic_filter: str, *, levels_max: int) -> str | None:
+    """Say what is wrong with a topic filter, or None."""
+    if not topic_filter:
+        return "topic filter is empty"  # [MQTT-4.7.3-1]
+    if topic_filter.startswith(SHARE):
+        group, _, topic_filter = topic_filter[len(SHARE) :].partition("/")
+        if not group or "+" in group or "#" in group or not topic_filter:  # [MQTT-4.8.2-1], -2
+            return "shared subscription is not $share/group/filter"
+    levels = topic_filter.split("/")
+    if len(levels) > levels_max:
+        return f"topic filter has more than {levels_max} levels"
+    for number, level in enumerate(levels, 1):
+        if "#" in level and (level != "#" or number != len(levels)):
+            return "# is not the last level alone"  # [MQTT-4.7.1-1]
+        if "+" in level and level != "+":
+            return "+ is not a level alone"  # [MQTT-4.7.1-2]
+    return None
+
+
+def split_share(topic_filter: str) -> tuple[str, str]:
+    """Return the share's group (empty if not shared) and the filter proper."""
+    if topic_filter.startswith(SHARE):
+        group, _, rest = topic_filter[len(SHARE) :].partition("/")
+        return group, rest
+    return "", topic_filter
+
+
+def matches(topic_filter: str, topic: str) -> bool:
+    """Say whether one filter matches one topic name (without the tree)."""
+    wanted, levels = topic_filter.split("/"), topic.split("/")
+    if topic.startswith("$") and wanted[0] in {"+", "#"}:  # [MQTT-4.7.2-1]
+        return False
+    for number, level in enumerate(wanted):
+        if level == "#":
+            return True
+        if number >= len(levels) or level not in {"+", levels[number]}:
+            return False
+    return len(wanted) == len(levels)
+
+
+def any_matches(topic_filters: Iterable[str], topic: str) -> bool:
+    """Say whether any of a few filters matches."""
+    return any(matches(topic_filter, topic) for topic_filter in topic_filters)

@@ -1,0 +1,232 @@
+"""CONNECT: who it is, whether it may, which session it gets; and what happens when it is gone.
+
+Nothing of any session is touched before identity and policy have said yes.
+"""
+
+import logging
+from typing import Any
+
+from plantroom.broker import audit, decode, encode
+from plantroom.broker.clients import Client
+from plantroom.broker.codes import Code
+from plantroom.broker.connection import Connection
+from plantroom.broker.engine import Engine
+from plantroom.broker.errors import PacketError
+from plantroom.broker.filters import check_name
+from plantroom.broker.guard import Ask
+from plantroom.broker.packets import V5, V311, Connect
+from plantroom.broker.properties import Property
+from plantroom.broker.runs import US_PER_S
+from plantroom.broker.wills import Wills
+
+_KEEPALIVE_US = 3 * US_PER_S // 2  # one and a half times the interval [MQTT-3.1.2-22]
+
+
+class Handshake:
+    """Connects clients to sessions, and takes them off again."""
+
+    def __init__(self, engine: Engine, wills: Wills) -> None:
+        self._engine = engine
+        self._wills = wills
+
+    def connect(self, connection: Connection, data: bytes, start: int, end: int) -> None:
+        """Handle CONNECT.
+
+        Raises:
+            UndecidedError: when policy has not decided yet.
+        """
+        try:
+            packet = decode.connect(data, start, end)
+        except PacketError as error:
+            connection.version = V5 if decode.peek_version(data, start, end) == V5 else V311
+            self._engine.counters.protocol_errors += 1
+            if connection.version == V5 or error.code == Code.UNSUPPORTED_PROTOCOL_VERSION:
+                connection.refuse(error.code, str(error))  # [MQTT-3.1.2-2]
+            else:
+                connection.fail(error.code, str(error))  # 3.1.1: closed without CONNACK
+            return
+        connection.version = packet.version
+        refusal = self._refusal(connection, packet)
+        if refusal is not None:
+            connection.refuse(*refusal)
+            return
+        self._accept(connection, packet, self._denied_filters(connection, packet))
+
+    def _refusal(self, connection: Connection, packet: Connect) -> tuple[int, str] | None:
+        """Return code and reason if this CONNECT is refused."""
+        engine, peer = self._engine, connection.peer
+        if Property.AUTHENTICATION_METHOD in packet.properties:
+            return Code.BAD_AUTHENTICATION_METHOD, "no enhanced authentication: the SVID counts"
+        if not packet.client_id and packet.version == V311 and not packet.clean_start:
+            # 3.1.1 [MQTT-3.1.3-8]
+            return Code.CLIENT_IDENTIFIER_NOT_VALID, "empty client id needs a clean session"
+        if packet.client_id:
+            peer.client_id = packet.client_id
+        elif not peer.client_id:  # [MQTT-3.1.3-6]; kept when this is looked at again
+            peer.client_id = f"auto-{engine.clients.next_sid():x}"
+        refusal = self._will_fault(packet) or self._denial(connection, packet)
+        if refusal is not None:
+            return refusal
+        known = engine.clients.get((peer.spiffe_id, peer.client_id))
+        if known is None and engine.clients.full:
+            return Code.QUOTA_EXCEEDED, "too many sessions"
+        if engine.journal.failing is not None and self._expiry_s(packet):
+            return Code.QUOTA_EXCEEDED, "storage failed"
+        return None
+
+    def _will_fault(self, packet: Connect) -> tuple[int, str] | None:
+        if packet.will is None:
+            return None
+        topic = packet.will.topic
+        try:
+            check_name(topic, levels_max=self._engine.limits.topic_levels_max)
+        except PacketError as error:
+            return error.code, f"will: {error}"
+        if topic.startswith("$"):
+            return Code.TOPIC_NAME_INVALID, "will: $ topics are the broker's"
+        return None
+
+    def _denial(self, connection: Connection, packet: Connect) -> tuple[int, str] | None:
+        engine, peer, will = self._engine, connection.peer, packet.will
+        asks = [Ask("connect")]
+        if will is not None:
+            asks.append(Ask("publish", will.topic, will.qos, will.retain))
+        for ask, decision in zip(asks, engine.guard.ask_all(peer, asks), strict=True):
+            if decision.allow is not True:
+                engine.counters.denied += 1
+                audit.record("connect-denied", peer, topic=ask.topic, decision=decision)
+                what = f"will on {ask.topic}: " if ask.topic else ""
+                reason = f"{what}{decision.reason} (decision {decision.decision_id})"
+                return Code.NOT_AUTHORIZED, reason
+        return None
+
+    def _denied_filters(self, connection: Connection, packet: Connect) -> list[str]:
+        """Decide a resumed session's subscriptions again, for the identity that resumes it."""
+        peer = connection.peer
+        client = self._engine.clients.get((peer.spiffe_id, peer.client_id))
+        if client is None or packet.clean_start:
+            return []
+        asks = [
+            Ask("subscribe", topic_filter, grant.qos)
+            for topic_filter, grant in client.subscriptions.items()
+        ]
+        decisions = self._engine.guard.ask_all(peer, asks)
+        denied = []
+        for ask, decision in zip(asks, decisions, strict=True):
+            if decision.allow is not True:
+                audit.record("subscription-dropped", peer, topic=ask.topic, decision=decision)
+                denied.append(ask.topic)
+        return denied
+
+    def _expiry_s(self, packet: Connect) -> int:
+        maximum = self._engine.limits.session_expiry_s_max
+        if packet.version == V311:
+            return 0 if packet.clean_start else maximum
+        return min(int(packet.properties.get(Property.SESSION_EXPIRY, 0)), maximum)
+
+    def _accept(self, connection: Connection, packet: Connect, denied: list[str]) -> None:
+        engine, peer = self._engine, connection.peer
+        key = (peer.spiffe_id, peer.client_id)
+        expiry_s = self._expiry_s(packet)
+        client = engine.clients.get(key)
+        if client is not None and client.connection is not None:
+            self._take_over(client.connection)
+            client = engine.clients.get(key)  # gone, if it ended with its connection
+        if client is not None and packet.clean_start:  # [MQTT-3.1.2-4]
+            engine.clients.end(client)
+            client = None
+        present = client is not None
+        if client is None:
+            client = engine.clients.add(key, expiry_s)
+        else:
+            stored = client.session.durable
+            client.expiry_s = expiry_s
+            client.session.durable = expiry_s > 0 or stored
+        client.ended_us = None
+        client.connection = connection
+        connection.client = client
+        connection.accepted = True
+        connection.unanswered = 0
+        self._set_session(connection, client, packet)
+        for topic_filter in denied:
+            engine.clients.unsubscribe(client, topic_filter)
+        engine.clients.save(client, stored=present)
+        self._wills.arm(client, packet.will)
+        answer = encode.connack(
+            session_present=present,
+            code=Code.SUCCESS,
+            version=packet.version,
+            properties=self._answer_properties(connection, packet, expiry_s),
+        )
+        maximum = packet.properties.get(Property.MAXIMUM_PACKET_SIZE, 0)
+        window = min(
+            packet.properties.get(Property.RECEIVE_MAXIMUM, 65_535), engine.limits.inflight_max
+        )
+
+        def ready(ok: bool) -> None:  # noqa: FBT001 -- the journal's callback
+            if client.connection is not connection or not connection.open:
+                return
+            if not ok:
+                connection.refuse(Code.QUOTA_EXCEEDED, "storage failed")
+                return
+            audit.record("connected", peer, level=logging.INFO)
+            connection.write(answer)  # [MQTT-3.2.0-1]: nothing goes out before it
+            client.session.attach(version=packet.version, window=window, packet_bytes_max=maximum)
+            engine.journal.touch(client.session)
+            engine.flush(client)
+
+        engine.journal.after(ready)
+
+    def _set_session(self, connection: Connection, client: Client, packet: Connect) -> None:
+        """Apply what CONNECT says about the connection."""
+        maximum = self._engine.limits.keepalive_s_max
+        keepalive_s = packet.keepalive_s
+        if packet.version == V5 and maximum and not 0 < keepalive_s <= maximum:
+            keepalive_s = maximum  # [MQTT-3.2.2-21]: told in CONNACK
+        connection.keepalive_us = keepalive_s * _KEEPALIVE_US
+        connection.problem_information = bool(packet.properties.get(Property.REQUEST_PROBLEM, 1))
+        client.session.version = packet.version
+
+    def _answer_properties(
+        self, connection: Connection, packet: Connect, expiry_s: int
+    ) -> dict[int, Any]:
+        if packet.version != V5:
+            return {}
+        limits = self._engine.limits
+        answer: dict[int, Any] = {
+            Property.RECEIVE_MAXIMUM: limits.receive_maximum,
+            Property.MAXIMUM_PACKET_SIZE: limits.packet_bytes_max,
+        }
+        if limits.topic_alias_maximum:
+            answer[Property.TOPIC_ALIAS_MAXIMUM] = limits.topic_alias_maximum
+        if not packet.client_id:
+            answer[Property.ASSIGNED_CLIENT_ID] = connection.peer.client_id  # [MQTT-3.2.2-16]
+        if expiry_s != packet.properties.get(Property.SESSION_EXPIRY, 0):
+            answer[Property.SESSION_EXPIRY] = expiry_s
+        if connection.keepalive_us != packet.keepalive_s * _KEEPALIVE_US:
+            answer[Property.SERVER_KEEP_ALIVE] = connection.keepalive_us // _KEEPALIVE_US
+        return answer
+
+    def _take_over(self, connection: Connection) -> None:
+        """Close the older connection of a client that is here again [MQTT-3.1.4-3]."""
+        connection.fail(Code.SESSION_TAKEN_OVER, "session taken over")
+
+    def set_expiry(self, client: Client, expiry_s: int) -> None:
+        """DISCONNECT changes how long the session is kept."""
+        client.expiry_s = min(expiry_s, self._engine.limits.session_expiry_s_max)
+
+    def connection_ended(self, connection: Connection) -> None:
+        """Take the connection off its session; the session stays for its expiry."""
+        client = connection.client
+        connection.client = None
+        if client is None or client.connection is not connection:
+            return
+        client.connection = None
+        client.session.detach()
+        client.ended_us = self._engine.clock.wall_us()
+        self._wills.connection_lost(client)
+        if client.expiry_s == 0:
+            self._engine.clients.end(client)
+        elif client.session.durable:
+            self._engine.clients.save(client, stored=True)
+            self._engine.journal.touch(client.session)

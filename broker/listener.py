@@ -1,0 +1,139 @@
+"""Listeners: accept, TLS, admission. One context per accept, so that SVIDs rotate under way.
+
+Handshakes are awaited here, not left to the event loop, because one that fails has to be in the
+audit with its reason.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from plantroom.broker import audit
+from plantroom.broker.connection import Connection
+from plantroom.broker.engine import Engine
+from plantroom.broker.guard import Peer
+from plantroom.broker.packet_handler import PacketHandler
+from plantroom.wire.errors import ConfigError, IdentityError
+from plantroom.wire.identity import Principal
+
+LOGGER = logging.getLogger("plantroom.broker.listener")
+Admit = Callable[[Any], Principal | None]
+_BACKLOG = 1024
+_BREATH_S = 0.2
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Bind a listening socket.
+
+    Raises:
+        ConfigError: when the port is taken or the address is not this machine's.
+    """
+    try:
+        family, kind, number, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, number)
+    except OSError as error:
+        raise ConfigError(f"cannot listen: {error.strerror}", where=f"{host}:{port}") from error
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(_BACKLOG)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        raise ConfigError(
+            f"cannot listen: {error.strerror}",
+            where=f"{host}:{port}",
+            remedy="choose another port, or stop what uses it",
+        ) from error
+    return listening
+
+
+class Listener:
+    """Accepts connections on one socket."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        handler: PacketHandler,
+        listening: socket.socket,
+        context: ssl.SSLContext | None,
+        admit: Admit,
+    ) -> None:
+        self._engine = engine
+        self._handler = handler
+        self._socket = listening
+        self._context = context
+        self._admit = admit
+        self._handshakes = asyncio.Semaphore(engine.limits.handshakes_max)
+
+    @property
+    def port(self) -> int:
+        """The bound port."""
+        return int(self._socket.getsockname()[1])
+
+    async def run(self, group: asyncio.TaskGroup) -> None:
+        """Accept until cancelled."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                await self._handshakes.acquire()
+                try:
+                    accepted, address = await loop.sock_accept(self._socket)
+                except OSError as error:  # out of file descriptors, most likely: others may close
+                    self._handshakes.release()
+                    LOGGER.warning("cannot accept: %s", error)
+                    await asyncio.sleep(_BREATH_S)
+                    continue
+                except BaseException:
+                    self._handshakes.release()
+                    raise
+                group.create_task(
+                    self._greet(accepted, f"{address[0]}:{address[1]}"), name="broker.handshake"
+                )
+        finally:
+            self._socket.close()
+
+    async def _greet(self, accepted: socket.socket, address: str) -> None:
+        """Do the handshake and check the identity of one accepted socket."""
+        limits = self._engine.limits
+        try:
+            if len(self._engine.connections) >= limits.connections_max:
+                audit.record("refused", Peer(None, address), reason="too many connections")
+                accepted.close()
+                return
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            loop = asyncio.get_running_loop()
+            _, connection = await loop.connect_accepted_socket(
+                lambda: Connection(self._engine, self._handler, self._admit_checked, address),
+                accepted,
+                ssl=self._context,
+                ssl_handshake_timeout=limits.handshake_timeout_s if self._context else None,
+            )
+            del connection
+        except (OSError, ssl.SSLError, TimeoutError) as error:
+            self._engine.counters.refused += 1
+            audit.record("refused", Peer(None, address), reason=f"TLS: {_why(error)}")
+            accepted.close()
+        finally:
+            self._handshakes.release()
+
+    def _admit_checked(self, ssl_object: Any) -> Principal | None:
+        """Return who it is; None on a listener without TLS.
+
+        Raises:
+            IdentityError: refused.
+        """
+        if self._context is None:
+            return None
+        if ssl_object is None:
+            raise IdentityError("connection has no TLS", reason="no-tls")
+        return self._admit(ssl_object)
+
+
+def _why(error: BaseException) -> str:
+    return getattr(error, "reason", None) or str(error) or type(error).__name__

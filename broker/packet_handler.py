@@ -1,0 +1,346 @@
+"""What the broker does with each packet of a connected client: the plain path."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from plantroom.broker import audit, encode
+from plantroom.broker.clients import Client, subscription_code
+from plantroom.broker.codes import Code, PacketType
+from plantroom.broker.connection import Connection
+from plantroom.broker.engine import Engine
+from plantroom.broker.errors import PacketError, ProtocolError
+from plantroom.broker.fast_path import count_unanswered
+from plantroom.broker.filters import SHARE, check_name, filter_fault
+from plantroom.broker.guard import Ask
+from plantroom.broker.handshake import Handshake
+from plantroom.broker.packets import (
+    V5,
+    Acknowledgement,
+    Authenticate,
+    Disconnect,
+    Packet,
+    Ping,
+    Publish,
+    Request,
+    Subscribe,
+    Unsubscribe,
+)
+from plantroom.broker.properties import Property
+from plantroom.broker.sink import IncomingSaved, ReleasedSaved
+from plantroom.broker.tree import Grant
+from plantroom.broker.wills import Wills
+from plantroom.wire.policy import Decision
+
+_ANSWERS = {1: PacketType.PUBACK, 2: PacketType.PUBREC}
+
+
+class PacketHandler:
+    """Handles packets; one for all connections."""
+
+    def __init__(self, engine: Engine, wills: Wills) -> None:
+        self._engine = engine
+        self._wills = wills
+        self._handshake = Handshake(engine, wills)
+
+    def connect(self, connection: Connection, data: bytes, start: int, end: int) -> None:
+        """Handle the first packet."""
+        self._handshake.connect(connection, data, start, end)
+
+    def connection_ended(self, connection: Connection) -> None:
+        """Take a client that is gone off its session."""
+        self._handshake.connection_ended(connection)
+
+    def packet(
+        self, connection: Connection, packet: Packet, data: bytes, position: int, end: int
+    ) -> None:
+        """Handle any other packet; `data[position:end]` is its bytes.
+
+        Raises:
+            PacketError: the connection has to be closed.
+            UndecidedError: the packet has to be handled again when that is decided.
+        """
+        client = connection.client
+        if client is None:
+            return
+        match packet:
+            case Publish():
+                self._publish(connection, client, packet, data[position:end])
+            case Acknowledgement():
+                self._acknowledgement(connection, client, packet)
+            case Subscribe():
+                self._subscribe(connection, client, packet)
+            case Unsubscribe():
+                self._unsubscribe(connection, client, packet)
+            case Ping():
+                connection.write(encode.PINGRESP)  # [MQTT-3.12.4-1]
+            case Disconnect():
+                self._disconnect(connection, client, packet)
+            case Authenticate():
+                raise ProtocolError("AUTH without an authentication method")  # 4.12
+            case _:
+                raise ProtocolError("a second CONNECT")  # [MQTT-3.1.0-2]
+
+    # -- PUBLISH
+
+    def _publish(
+        self, connection: Connection, client: Client, message: Publish, raw: bytes
+    ) -> None:
+        engine, limits = self._engine, self._engine.limits
+        if Property.TOPIC_ALIAS in message.properties:
+            message = _resolve(connection, message, limits.topic_alias_maximum)
+            raw = b""
+        check_name(message.topic, levels_max=limits.topic_levels_max)
+        if message.topic.startswith("$"):  # 4.7.2: not for clients, and no reason to hang up
+            self._refuse(connection, message, Code.TOPIC_NAME_INVALID, "$ topics are the broker's")
+            return
+        ask = Ask("publish", message.topic, message.qos, message.retain)
+        decision = engine.guard.ask(connection.peer, ask)
+        if decision.allow is not True:
+            self._deny(connection, message, decision)
+            return
+        if message.qos == 2 and message.packet_id in client.session.incoming:
+            self._answer(connection, message)  # [MQTT-4.3.3-10]: seen, not delivered again
+            return
+        if engine.hold is not None and engine.kind(message.topic)[0]:
+            self._full(connection, message, engine.hold)
+            return
+        if message.retain and not engine.may_retain(message.topic, message.payload):
+            self._full(connection, message, Code.QUOTA_EXCEEDED)
+            return
+        engine.counters.publishes_received += 1
+        if message.qos == 2:
+            self._remember(client, message.packet_id)
+        engine.publish(
+            client.session.origin,
+            message,
+            version=connection.version,
+            raw=raw,
+            client=client,
+        )
+        if message.qos:
+            self._answer(connection, message, size_bytes=len(message.payload))
+
+    def _remember(self, client: Client, number: int) -> None:
+        """Keep a QoS 2 packet id until PUBREL; it and the message are stored together."""
+        session = client.session
+        session.incoming.add(number)
+        if session.durable:
+            self._engine.journal.bind(
+                IncomingSaved(sid=session.sid, packet_id=number, open=True),
+                lambda: session.incoming.discard(number),
+            )
+        else:
+            self._engine.journal.after(lambda ok: None if ok else session.incoming.discard(number))
+
+    def _answer(self, connection: Connection, message: Publish, *, size_bytes: int = 0) -> None:
+        """PUBACK or PUBREC, after the commit and in order [MQTT-4.6.0-2], [MQTT-4.6.0-3]."""
+        answer = encode.acknowledgement(
+            _ANSWERS[message.qos], message.packet_id, connection.version
+        )
+        count = 1 if message.qos == 1 else 0
+        self._engine.journal.acknowledge(connection, answer, count=count, size_bytes=size_bytes)
+        count_unanswered(connection, count)
+
+    def _refuse(self, connection: Connection, message: Publish, code: int, reason: str) -> None:
+        """Drop a publish; the client hears of it as far as its protocol can say so."""
+        audit.record("publish-refused", connection.peer, reason=reason, topic=message.topic)
+        if message.qos == 0:
+            return
+        text = reason if connection.problem_information else ""
+        answer = encode.acknowledgement(
+            _ANSWERS[message.qos], message.packet_id, connection.version, code=code, reason=text
+        )
+        self._engine.journal.acknowledge(connection, answer, count=0, firm=True)
+
+    def _deny(self, connection: Connection, message: Publish, decision: Decision) -> None:
+        self._engine.counters.denied += 1
+        audit.record("publish-denied", connection.peer, topic=message.topic, decision=decision)
+        if message.qos == 0:
+            return
+        if connection.version != V5:  # never acknowledged and dropped
+            connection.fail(Code.NOT_AUTHORIZED, f"publish denied: {decision.reason}")
+            return
+        answer = encode.acknowledgement(
+            _ANSWERS[message.qos],
+            message.packet_id,
+            V5,
+            code=Code.NOT_AUTHORIZED,
+            reason=explain(decision) if connection.problem_information else "",
+        )
+        self._engine.journal.acknowledge(connection, answer, count=0, firm=True)
+
+    def _full(self, connection: Connection, message: Publish, code: int) -> None:
+        """Nothing can be stored now: 0x97, or an MQTT 3.1.1 client is held."""
+        if connection.version == V5 or message.qos == 0:
+            self._refuse(connection, message, code, "storage is full")
+        else:
+            connection.hold()
+
+    # -- acknowledgements
+
+    def _acknowledgement(
+        self, connection: Connection, client: Client, packet: Acknowledgement
+    ) -> None:
+        session, number, journal = client.session, packet.packet_id, self._engine.journal
+        if packet.kind == PacketType.PUBACK:
+            session.acknowledge(number)
+        elif packet.kind == PacketType.PUBREC:
+            self._received(connection, client, packet)
+        elif packet.kind == PacketType.PUBREL:
+            known = number in session.incoming
+            session.incoming.discard(number)
+            if known and session.durable:
+                journal.change(IncomingSaved(sid=session.sid, packet_id=number, open=False))
+            code = Code.SUCCESS if known else Code.PACKET_IDENTIFIER_NOT_FOUND
+            answer = encode.acknowledgement(
+                PacketType.PUBCOMP, number, connection.version, code=code
+            )
+            journal.acknowledge(connection, answer, count=0)  # [MQTT-4.3.3-11]
+        else:
+            ordinal = session.complete(number)
+            if ordinal is not None and session.durable:
+                journal.change(ReleasedSaved(sid=session.sid, ordinal=ordinal, open=False))
+        self._engine.progress(client)
+
+    def _received(self, connection: Connection, client: Client, packet: Acknowledgement) -> None:
+        """PUBREC: that it came is stored before PUBREL is sent, so that QoS 2 stays once."""
+        session, journal = client.session, self._engine.journal
+        number = packet.packet_id
+        if not session.awaits(number):
+            answer = encode.acknowledgement(
+                PacketType.PUBREL,
+                number,
+                connection.version,
+                code=Code.PACKET_IDENTIFIER_NOT_FOUND,
+            )
+            connection.write(answer)
+            return
+        ordinal = session.receive(number, packet.code)
+        if ordinal is None:
+            return
+        if session.durable:
+            journal.change(ReleasedSaved(sid=session.sid, ordinal=ordinal, open=True))
+        answer = encode.acknowledgement(PacketType.PUBREL, number, connection.version)
+        journal.acknowledge(connection, answer, count=0)
+
+    # -- SUBSCRIBE, UNSUBSCRIBE
+
+    def _subscribe(self, connection: Connection, client: Client, packet: Subscribe) -> None:
+        engine = self._engine
+        faults = [
+            filter_fault(request.topic_filter, levels_max=engine.limits.topic_levels_max)
+            for request in packet.requests
+        ]
+        asks = [
+            Ask("subscribe", request.topic_filter, request.qos)
+            for request, fault in zip(packet.requests, faults, strict=True)
+            if fault is None
+        ]
+        decisions = iter(engine.guard.ask_all(connection.peer, asks))
+        codes: list[int] = []
+        reasons: list[str] = []
+        granted: list[tuple[Request, bool]] = []
+        for request, fault in zip(packet.requests, faults, strict=True):
+            if fault is not None:
+                code, reason = int(Code.TOPIC_FILTER_INVALID), fault
+            else:
+                code, reason = self._check(connection, client, request, next(decisions))
+            if not reason:
+                granted.append((request, self._grant(client, request, packet.identifier)))
+            else:
+                reasons.append(f"{request.topic_filter}: {reason}")
+            codes.append(code)
+        text = "; ".join(reasons) if connection.problem_information else ""
+
+        def answer(ok: bool) -> None:  # noqa: FBT001 -- the journal's callback
+            final = codes if ok else [max(code, Code.UNSPECIFIED_ERROR) for code in codes]
+            connection.write(
+                encode.suback(packet.packet_id, final, connection.version, reason=text)
+            )
+
+        engine.journal.after(answer)
+        for request, wants in granted:
+            if wants:
+                grant = client.subscriptions[request.topic_filter]
+                engine.send_retained(client.session, request.topic_filter, grant)
+
+    def _check(
+        self, connection: Connection, client: Client, request: Request, decision: Decision
+    ) -> tuple[int, str]:
+        """Return the code for one filter, and what to say if it is refused."""
+        engine, topic_filter = self._engine, request.topic_filter
+        if decision.allow is not True:
+            engine.counters.denied += 1
+            audit.record("subscribe-denied", connection.peer, topic=topic_filter, decision=decision)
+            return Code.NOT_AUTHORIZED, explain(decision)
+        code = subscription_code(client, topic_filter, engine.tree, engine.limits)
+        if code:
+            audit.record("subscribe-refused", connection.peer, reason="limit", topic=topic_filter)
+            return code, "too many subscriptions"
+        return request.qos, ""
+
+    def _grant(self, client: Client, request: Request, identifier: int) -> bool:
+        """Subscribe to one filter; return whether it is to get retained messages."""
+        grant = Grant(
+            qos=request.qos,
+            retain_as_published=request.retain_as_published,
+            no_local=request.no_local,
+            identifiers=(identifier,) if identifier else (),
+        )
+        new = self._engine.clients.subscribe(client, request.topic_filter, grant)
+        # 3.8.3.1: handling 2 sends none, 1 only to a new subscription; shared ones get none
+        wants = request.retain_handling == 0 or (request.retain_handling == 1 and new)
+        return wants and not request.topic_filter.startswith(SHARE)
+
+    def _unsubscribe(self, connection: Connection, client: Client, packet: Unsubscribe) -> None:
+        codes: list[int] = []
+        for topic_filter in packet.topic_filters:
+            fault = filter_fault(topic_filter, levels_max=self._engine.limits.topic_levels_max)
+            if fault is not None:
+                codes.append(Code.TOPIC_FILTER_INVALID)
+            elif self._engine.clients.unsubscribe(client, topic_filter):  # [MQTT-3.10.4-1]
+                codes.append(Code.SUCCESS)
+            else:
+                codes.append(Code.NO_SUBSCRIPTION_EXISTED)
+        answer = encode.unsuback(packet.packet_id, codes, connection.version)
+        self._engine.journal.after(self._write(connection, answer))  # [MQTT-3.10.4-4]
+
+    @staticmethod
+    def _write(connection: Connection, data: bytes) -> Callable[[bool], None]:
+        def write(ok: bool) -> None:  # noqa: ARG001, FBT001 -- the journal's callback
+            connection.write(data)
+
+        return write
+
+    # -- DISCONNECT
+
+    def _disconnect(self, connection: Connection, client: Client, packet: Disconnect) -> None:
+        expiry_s = packet.properties.get(Property.SESSION_EXPIRY)
+        if expiry_s is not None:
+            if client.expiry_s == 0 and expiry_s > 0:  # 3.14.2.2.2
+                raise ProtocolError("session expiry was 0 at CONNECT")
+            self._handshake.set_expiry(client, expiry_s)
+        if packet.code == Code.SUCCESS:
+            self._wills.cancel(client)
+        audit.record("left", connection.peer, level=logging.INFO)
+        connection.close()  # [MQTT-3.14.4-1]
+
+
+def _resolve(connection: Connection, message: Publish, maximum: int) -> Publish:
+    """Replace a topic alias by its topic."""
+    alias = message.properties[Property.TOPIC_ALIAS]
+    if alias > maximum:  # [MQTT-3.3.2-9]
+        raise PacketError(f"topic alias {alias}, at most {maximum}", code=Code.TOPIC_ALIAS_INVALID)
+    if message.topic:
+        connection.aliases[alias] = message.topic
+        return message
+    topic = connection.aliases.get(alias)
+    if topic is None:
+        raise ProtocolError(f"topic alias {alias} is unknown", code=Code.TOPIC_ALIAS_INVALID)
+    return replace(message, topic=topic)
+
+
+def explain(decision: Decision) -> str:
+    """Say why something was denied, with the id under which the decision is on record."""
+    return f"{decision.reason} (decision {decision.decision_id})"

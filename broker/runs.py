@@ -1,0 +1,172 @@
+"""Runs: consecutive PUBLISH packets of one session with the same receivers, kept as they arrived.
+
+An object for each message would be the broker's largest cost, so there is none until a receiver
+needs the message in another form than the one it came in.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from plantroom.broker import decode, encode
+from plantroom.broker.packets import V5, Publish
+from plantroom.broker.properties import Property
+from plantroom.broker.tree import Grant, Match
+
+if TYPE_CHECKING:
+    from plantroom.broker.receivers import Receiver
+
+US_PER_S = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who published: session number (0: the broker itself), SPIFFE ID, client id."""
+
+    sid: int
+    publisher: str
+    client_id: str
+
+
+class Segment:
+    """A committed row of the log, and how many queues of durable sessions still point into it."""
+
+    __slots__ = ("id", "references", "tapped")
+
+    def __init__(self, number: int, *, tapped: bool) -> None:
+        self.id = number
+        self.tapped = tapped
+        self.references = 0
+
+
+class Run:
+    """`count` packets in `data`, verbatim and without topic aliases.
+
+    `offsets` are the places of their packet ids, known only for a `copyable` run: all packets
+    QoS 1 without DUP and RETAIN, and without properties that change on the way.
+    `receivers` are filled when the group is closed: receiver, grant, effective QoS, first ordinal.
+    """
+
+    __slots__ = (
+        "_messages",
+        "at_us",
+        "copyable",
+        "count",
+        "data",
+        "match",
+        "offsets",
+        "origin",
+        "qos",
+        "receivers",
+        "retained",
+        "segment",
+        "tapped",
+        "version",
+        "volatile",
+    )
+
+    def __init__(  # noqa: PLR0913 -- a record
+        self,
+        origin: Origin,
+        data: bytes,
+        *,
+        version: int,
+        match: "Match[Receiver]",
+        at_us: int,
+        qos: int = 1,
+        count: int = 1,
+        offsets: Sequence[int] = (),
+        copyable: bool = False,
+        tapped: bool = False,
+        volatile: bool = False,
+        retained: bool = False,
+    ) -> None:
+        self.origin = origin
+        self.data = data
+        self.version = version
+        self.match = match
+        self.at_us = at_us
+        self.qos = qos
+        self.count = count
+        self.offsets = offsets
+        self.copyable = copyable
+        self.tapped = tapped
+        self.volatile = volatile
+        self.retained = retained  # sent because of a new subscription: RETAIN is set [3.3.1-8]
+        self.receivers: list[tuple[Receiver, Grant, int, int]] = []
+        self.segment: Segment | None = None
+        self._messages: list[Publish] | None = None
+
+    def messages(self) -> list[Publish]:
+        """Return the packets, parsed."""
+        if self._messages is None:
+            self._messages = parse(self.data, self.version)
+        return self._messages
+
+    def skip(self, position: int, count: int) -> int:
+        """Return the position `count` packets behind `position`."""
+        for _ in range(count):
+            _, position = decode.remaining(self.data, position)
+        return position
+
+
+def parse(data: bytes, version: int) -> list[Publish]:
+    """Parse consecutive PUBLISH packets that were checked when they came in."""
+    found = []
+    position = 0
+    while position < len(data):
+        start, end = decode.remaining(data, position)
+        found.append(decode.publish(data[position], data, start, end, version))
+        position = end
+    return found
+
+
+def canonical(message: Publish, version: int) -> bytes:
+    """Encode a message as runs hold it: topic spelled out, no alias."""
+    if Property.TOPIC_ALIAS in message.properties:
+        rest = {k: v for k, v in message.properties.items() if k != Property.TOPIC_ALIAS}
+        message = replace(message, properties=rest)
+    return encode.publish(message, version)
+
+
+def expired(message: Publish, age_us: int) -> bool:
+    """Say whether a message may no longer be sent [MQTT-3.3.2-5]."""
+    expiry_s = message.properties.get(Property.MESSAGE_EXPIRY)
+    return expiry_s is not None and age_us >= expiry_s * US_PER_S
+
+
+def outgoing(  # noqa: PLR0913 -- the parts of a packet
+    message: Publish,
+    *,
+    version: int,
+    grant: Grant,
+    qos: int,
+    packet_id: int,
+    dup: bool,
+    retained: bool,
+    age_us: int,
+) -> bytes:
+    """Encode a message for one receiver."""
+    properties: dict[int, Any] = {}
+    if version == V5:
+        properties.update(message.properties)
+        if Property.MESSAGE_EXPIRY in properties:  # [MQTT-3.3.2-6]
+            waited_s = max(age_us, 0) // US_PER_S
+            properties[Property.MESSAGE_EXPIRY] = max(
+                properties[Property.MESSAGE_EXPIRY] - waited_s, 0
+            )
+        if grant.identifiers:  # [MQTT-3.3.4-3], [MQTT-3.3.4-4]
+            properties[Property.SUBSCRIPTION_ID] = grant.identifiers
+    return encode.publish(
+        Publish(
+            topic=message.topic,
+            payload=message.payload,
+            qos=qos,
+            # RETAIN only on retained delivery [MQTT-3.3.1-9], or as published [MQTT-3.3.1-13]
+            retain=retained or (grant.retain_as_published and message.retain),
+            dup=dup and qos > 0,
+            packet_id=packet_id,
+            properties=properties,
+        ),
+        version,
+    )

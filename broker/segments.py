@@ -1,0 +1,197 @@
+"""Segments: the log's rows, each one group of runs, verbatim, with what is needed to read them.
+
+A run is: header, publisher, client id, receivers (session, first ordinal, options, subscription
+identifiers), packets. Nothing in it refers to anything outside the segment but session numbers.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from plantroom.broker.errors import PacketError
+from plantroom.broker.properties import Property
+from plantroom.broker.runs import Origin, Run, parse
+from plantroom.broker.tree import Grant
+from plantroom.wire.errors import StorageCorruptError
+
+# version, flags, publisher bytes, client id bytes, receivers, packets, data bytes, at_us, session
+_HEADER = struct.Struct(">BBHHIIIqQ")
+# session, first ordinal, options, number of subscription identifiers
+_RECEIVER = struct.Struct(">QQBH")
+_TAPPED, _COPYABLE, _RETAINED = 1, 2, 4
+_QOS_SHIFT = 4
+_AS_PUBLISHED = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrived:
+    """A message on a tapped topic, as it came in."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    dup: bool
+    packet_id: int
+    spiffe_id: str
+    client_id: str
+    session: int
+    content_type: str | None = None
+    user: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A durable session for which a run was stored."""
+
+    sid: int
+    ordinal: int
+    qos: int
+    grant: Grant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRun:
+    """A run as read back."""
+
+    origin: Origin
+    version: int
+    qos: int
+    count: int
+    at_us: int
+    tapped: bool
+    copyable: bool
+    retained: bool
+    waiting: tuple[Waiting, ...]
+    data: bytes
+
+
+def is_stored(run: Run) -> bool:
+    """Say whether anything about this run must survive a crash."""
+    if run.tapped:
+        return True
+    return not run.volatile and any(
+        receiver.durable and qos for receiver, _, qos, _ in run.receivers
+    )
+
+
+def pack(runs: Iterable[Run]) -> bytes:
+    """Encode runs as one segment."""
+    parts: list[bytes] = []
+    for run in runs:
+        publisher = run.origin.publisher.encode()
+        client_id = run.origin.client_id.encode()
+        waiting = [entry for entry in run.receivers if entry[0].durable and entry[2]]
+        flags = (
+            (_TAPPED if run.tapped else 0)
+            | (_COPYABLE if run.copyable else 0)
+            | (_RETAINED if run.retained else 0)
+            | run.qos << _QOS_SHIFT
+        )
+        parts += (
+            _HEADER.pack(
+                run.version,
+                flags,
+                len(publisher),
+                len(client_id),
+                len(waiting),
+                run.count,
+                len(run.data),
+                run.at_us,
+                run.origin.sid,
+            ),
+            publisher,
+            client_id,
+        )
+        for receiver, grant, qos, ordinal in waiting:
+            options = qos | (_AS_PUBLISHED if grant.retain_as_published else 0)
+            numbers = grant.identifiers
+            parts.append(_RECEIVER.pack(receiver.sid, ordinal, options, len(numbers)))
+            parts += (number.to_bytes(4, "big") for number in numbers)
+        parts.append(run.data)
+    return b"".join(parts)
+
+
+def unpack(data: bytes) -> Iterator[StoredRun]:
+    """Read a segment back.
+
+    Raises:
+        StorageCorruptError: when it is cut short or inconsistent.
+    """
+    position = 0
+    try:
+        while position < len(data):
+            run, position = _unpack_one(data, position)
+            yield run
+    except (struct.error, UnicodeDecodeError) as error:
+        raise StorageCorruptError(f"segment is damaged at byte {position}: {error}") from error
+
+
+def _unpack_one(data: bytes, position: int) -> tuple[StoredRun, int]:
+    version, flags, publisher_bytes, client_bytes, receivers, count, length, at_us, sid = (
+        _HEADER.unpack_from(data, position)
+    )
+    position += _HEADER.size
+    publisher = data[position : position + publisher_bytes].decode()
+    position += publisher_bytes
+    client_id = data[position : position + client_bytes].decode()
+    position += client_bytes
+    waiting = []
+    for _ in range(receivers):
+        entry, position = _unpack_receiver(data, position)
+        waiting.append(entry)
+    end = position + length
+    if end > len(data):
+        raise StorageCorruptError(f"segment is damaged at byte {position}: it is cut short")
+    stored = StoredRun(
+        origin=Origin(sid, publisher, client_id),
+        version=version,
+        qos=flags >> _QOS_SHIFT & 3,
+        count=count,
+        at_us=at_us,
+        tapped=bool(flags & _TAPPED),
+        copyable=bool(flags & _COPYABLE),
+        retained=bool(flags & _RETAINED),
+        waiting=tuple(waiting),
+        data=data[position:end],
+    )
+    return stored, end
+
+
+def _unpack_receiver(data: bytes, position: int) -> tuple[Waiting, int]:
+    sid, ordinal, options, numbers = _RECEIVER.unpack_from(data, position)
+    position += _RECEIVER.size
+    end = position + 4 * numbers
+    grant = Grant(
+        qos=options & 3,
+        retain_as_published=bool(options & _AS_PUBLISHED),
+        identifiers=struct.unpack_from(f">{numbers}I", data, position),
+    )
+    return Waiting(sid=sid, ordinal=ordinal, qos=options & 3, grant=grant), end
+
+
+def arrivals(data: bytes) -> Iterator[Arrived]:
+    """Give the tapped messages of a segment, in the order in which they came.
+
+    Raises:
+        StorageCorruptError: when the segment is damaged.
+    """
+    for run in unpack(data):
+        if not run.tapped:
+            continue
+        try:
+            messages = parse(run.data, run.version)
+        except (PacketError, IndexError) as error:
+            raise StorageCorruptError(f"segment holds a damaged packet: {error}") from error
+        for message in messages:
+            yield Arrived(
+                topic=message.topic,
+                payload=message.payload,
+                qos=message.qos,
+                dup=message.dup,
+                packet_id=message.packet_id,
+                spiffe_id=run.origin.publisher,
+                client_id=run.origin.client_id,
+                session=run.origin.sid,
+                content_type=message.properties.get(Property.CONTENT_TYPE),
+                user=dict(message.properties.get(Property.USER, ())),
+            )

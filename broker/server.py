@@ -1,0 +1,245 @@
+"""The broker as other packages use it: listeners, in-process publishing and watching, figures."""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from plantroom.broker import segments
+from plantroom.broker.codes import Code
+from plantroom.broker.connection import Connection
+from plantroom.broker.engine import Engine
+from plantroom.broker.filters import check_name
+from plantroom.broker.listener import Admit, Listener, bind
+from plantroom.broker.packet_handler import PacketHandler
+from plantroom.broker.receivers import Watch, from_message
+from plantroom.broker.recheck import Recheck
+from plantroom.broker.recovery import recover
+from plantroom.broker.runs import US_PER_S, Origin
+from plantroom.broker.settings import BrokerLimits
+from plantroom.broker.sink import Sink
+from plantroom.broker.sysinfo import metrics, publish_sys
+from plantroom.broker.wills import Wills
+from plantroom.wire.clock import Clock
+from plantroom.wire.link import Message
+from plantroom.wire.metrics import Metric
+from plantroom.wire.policy import DecisionPoint
+
+_TICK_S = 0.25
+_CLOSE_S = 5.0
+_PRUNE_TICKS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionInfo:
+    """What is shown of one session."""
+
+    spiffe_id: str
+    client_id: str
+    connected: bool
+    address: str
+    expiry_s: int
+    subscriptions: tuple[str, ...]
+    queued_bytes: int
+    in_flight: int
+
+
+class Broker:
+    """An MQTT server in this process.
+
+    `decisions` None allows everything. Publishes on topics that match `taps` are kept in segments
+    for the readers in table `tap`; topics that match `volatile` never touch the disk.
+    """
+
+    def __init__(  # noqa: PLR0913 -- the parts of a broker
+        self,
+        *,
+        limits: BrokerLimits,
+        store: Sink,
+        admit: Admit,
+        decisions: DecisionPoint | None,
+        clock: Clock,
+        taps: tuple[str, ...] = (),
+        volatile: tuple[str, ...] = (),
+    ) -> None:
+        self._engine = Engine(
+            limits=limits,
+            sink=store,
+            decisions=decisions,
+            clock=clock,
+            taps=taps,
+            volatile=volatile,
+        )
+        self._engine.suspend = self._suspend
+        self._admit = admit
+        self._wills = Wills(self._engine)
+        self._handler = PacketHandler(self._engine, self._wills)
+        self._recheck = Recheck(self._engine)
+        if decisions is not None:
+            decisions.on_change(self._recheck.want)
+        self._tasks = asyncio.TaskGroup()
+        self._running: list[asyncio.Task[None]] = []
+        self._journal_task: asyncio.Task[None] | None = None
+        self._started_us = clock.monotonic_us()
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        recover(self._engine, self._wills, await self._engine.sink.load())
+        self._journal_task = self._tasks.create_task(
+            self._engine.journal.serve(), name="broker.journal"
+        )
+        self._running += [
+            self._tasks.create_task(self._tick(), name="broker.tick"),
+            self._tasks.create_task(self._recheck.run(), name="broker.recheck"),
+        ]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for task in self._running:
+            task.cancel()
+        for connection in list(self._engine.connections):
+            connection.fail(Code.SERVER_SHUTTING_DOWN, "server shutting down")
+        self._engine.journal.close()
+        if self._journal_task is not None:
+            await asyncio.wait([self._journal_task], timeout=_CLOSE_S)
+            self._journal_task.cancel()
+        await self._tasks.__aexit__(kind, error, trace)
+
+    async def listen(self, host: str, port: int, context: ssl.SSLContext | None) -> int:
+        """Listen, with TLS if there is a context; return the bound port.
+
+        Raises:
+            ConfigError: when the port is taken.
+        """
+        listener = Listener(self._engine, self._handler, bind(host, port), context, self._admit)
+        self._running.append(
+            self._tasks.create_task(listener.run(self._tasks), name="broker.listener")
+        )
+        return listener.port
+
+    async def publish(self, message: Message, *, publisher: str) -> int:
+        """Publish in process, without asking policy; return the reason code.
+
+        At QoS 1 and 2 it is committed when this returns 0.
+
+        Raises:
+            PacketError: when the topic is not one.
+        """
+        engine = self._engine
+        check_name(message.topic, levels_max=engine.limits.topic_levels_max)
+        if engine.hold is not None and engine.kind(message.topic)[0]:
+            return engine.hold
+        engine.publish(Origin(0, publisher, ""), from_message(message))
+        if message.qos == 0:
+            return Code.SUCCESS
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def settle(ok: bool) -> None:  # noqa: FBT001 -- the journal's callback
+            if not done.done():
+                done.set_result(ok)
+
+        engine.journal.after(settle)
+        return Code.SUCCESS if await done else Code.QUOTA_EXCEEDED
+
+    def watch(self, topic_filter: str, callback: Watch) -> Callable[[], None]:
+        """Call back for every message on these topics, retained ones first; returns the stop."""
+        return self._engine.watch(topic_filter, callback)
+
+    def tap_hold(self, reason_code: int | None) -> None:
+        """Refuse publishes on tapped topics with this code until called with None."""
+        self._engine.set_hold(reason_code)
+
+    def on_tapped(self, callback: Callable[[], None]) -> None:
+        """Call back after every commit that had tapped messages."""
+        self._engine.journal.on_tapped.append(callback)
+
+    def disconnect(self, spiffe_id: str) -> int:
+        """Close every connection of a principal at once; return how many there were."""
+        found = [c for c in self._engine.connections if c.peer.spiffe_id == str(spiffe_id)]
+        for connection in found:
+            connection.fail(Code.ADMINISTRATIVE_ACTION, "disconnected by the operator")
+        return len(found)
+
+    def sessions(self) -> list[SessionInfo]:
+        """Return every session."""
+        return [
+            SessionInfo(
+                spiffe_id=client.key[0],
+                client_id=client.key[1],
+                connected=client.connection is not None,
+                address=client.connection.peer.address if client.connection else "",
+                expiry_s=client.expiry_s,
+                subscriptions=tuple(client.subscriptions),
+                queued_bytes=client.session.pending_bytes,
+                in_flight=client.session.unacknowledged,
+            )
+            for client in self._engine.clients
+        ]
+
+    def metrics(self) -> list[Metric]:
+        """Return every figure now."""
+        return metrics(self._engine)
+
+    # -- housekeeping
+
+    def _suspend(self, connection: Connection) -> None:
+        self._tasks.create_task(self._decide(connection), name="broker.decide")
+
+    async def _decide(self, connection: Connection) -> None:
+        await self._engine.guard.settle(connection.peer, connection.waiting_for)
+        connection.go_on()
+
+    async def _tick(self) -> None:
+        """Look after time: keep-alive, expiry, delayed wills, `$SYS`, segments to prune."""
+        engine = self._engine
+        sys_us, next_sys_us = int(engine.limits.sys_interval_s * US_PER_S), 0
+        ticks = 0
+        while True:
+            now_us = engine.now_us = engine.clock.monotonic_us()
+            self._sweep(now_us)
+            if engine.guard.expire():
+                engine.epoch += 1
+            self._wills.tick()
+            engine.counters.sessions_expired += engine.clients.expire()
+            if sys_us and now_us >= next_sys_us:
+                next_sys_us = now_us + sys_us
+                publish_sys(engine, self._started_us)
+            ticks += 1
+            if ticks % _PRUNE_TICKS == 0:
+                await self._prune()
+            await asyncio.sleep(_TICK_S)
+
+    def _sweep(self, now_us: int) -> None:
+        for connection in list(self._engine.connections):
+            reason = connection.overdue(now_us)
+            if reason is None:
+                continue
+            if connection.open:
+                connection.fail(_CODES.get(reason, Code.UNSPECIFIED_ERROR), reason)
+            else:
+                connection.abort(reason)
+
+    async def _prune(self) -> None:
+        known = self._engine.journal.segments
+        free = [number for number, segment in known.items() if segment.references <= 0]
+        if free and self._engine.journal.failing is None:
+            kept = set(await self._engine.sink.prune(free))
+            for number in free:
+                if number not in kept:
+                    del known[number]
+
+
+_CODES = {
+    "keep-alive timeout": Code.KEEP_ALIVE_TIMEOUT,
+    "SVID has expired": Code.MAXIMUM_CONNECT_TIME,
+    "was held": Code.QUOTA_EXCEEDED,
+}
+
+__all__ = ["Broker", "SessionInfo", "segments"]

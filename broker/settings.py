@@ -1,0 +1,101 @@
+"""Settings of the broker: its limits (a section of every process that has one) and its own file."""
+
+from dataclasses import dataclass
+
+from plantroom.wire.settings import option, section
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerLimits:
+    """What one broker takes from all its clients together, and from one of them."""
+
+    connections_max: int = option(10_000, "Connections at a time.", low=1)
+    handshakes_max: int = option(200, "TLS handshakes at a time.", low=1)
+    handshake_timeout_s: float = option(10.0, "Time for TLS, and again for CONNECT.", low=0.1)
+    packet_bytes_max: int = option(1_048_576, "Largest packet.", low=1024, high=268_435_460)
+    connect_bytes_max: int = option(
+        262_144, "Largest CONNECT, before anybody is known.", low=256, high=268_435_460
+    )
+    receive_maximum: int = option(
+        1000, "Publishes of QoS 1 and 2 that a client may have unanswered.", low=1, high=65_535
+    )
+    topic_alias_maximum: int = option(16, "Topic aliases of a client.", low=0, high=65_535)
+    topic_levels_max: int = option(32, "Levels of a topic or filter.", low=1, high=1000)
+    keepalive_s_max: int = option(
+        600, "Longest keep-alive; others get this one (MQTT 5). 0: no limit.", low=0, high=65_535
+    )
+    session_expiry_s_max: int = option(
+        604_800, "How long a session is kept without a connection.", low=0, high=4_294_967_295
+    )
+    sessions_max: int = option(20_000, "Sessions, connected or not.", low=1)
+    subscriptions_max: int = option(200_000, "Subscriptions of all sessions.", low=1)
+    session_subscriptions_max: int = option(1000, "Subscriptions of one session.", low=1)
+    session_queue_bytes_max: int = option(
+        67_108_864, "Memory for what one session still has to get.", low=65_536
+    )
+    inflight_max: int = option(
+        1000, "Messages on their way to a client without its answer.", low=1, high=65_535
+    )
+    outbound_bytes_max: int = option(
+        4_194_304, "Bytes that a slow client may leave unread before it is cut off.", low=65_536
+    )
+    retained_max: int = option(100_000, "Retained messages.", low=0)
+    commit_depth_bytes_max: int = option(
+        8_388_608, "Bytes that may wait for the disk before reading stops.", low=65_536
+    )
+    hold_s: float = option(
+        10.0,
+        "How long an MQTT 3.1.1 client is held without PUBACK when nothing can be stored.",
+        low=0.1,
+    )
+    sys_interval_s: float = option(10.0, "How often $SYS topics are refreshed. 0: never.", low=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenSection:
+    """Where the broker listens."""
+
+    host: str = option("127.0.0.1", "Address.")
+    port: int = option(8883, "Port; 0 takes a free one.", low=0, high=65_535)
+    tls: bool = option(True, "TLS 1.3 with client certificates; without it everybody is anonymous.")
+    log_level: str = option(
+        "INFO", "What goes to stderr.", choices=("DEBUG", "INFO", "WARNING", "ERROR")
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentitySection:
+    """PEM files; a file that changes is read again, live connections stay."""
+
+    certificate: str = option("", "The server's chain, leaf first.")
+    key: str = option("", "Its private key.")
+    client_roots: str = option("", "Roots of the clients' SPIFFE certificates.")
+    reload_s: float = option(10.0, "How often the files are looked at.", low=0.1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSection:
+    """Where sessions, retained messages and queues are kept."""
+
+    kind: str = option("sqlite", "`memory` forgets everything.", choices=("sqlite", "memory"))
+    path: str = option("broker.db", "The SQLite file.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessSection:
+    """Who may do what, when no policy bundle is loaded."""
+
+    allow_all: bool = option(
+        False, "Everybody who gets a connection may do everything. Otherwise nobody may."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerSettings:
+    """Everything that `plantroom broker run` can be told."""
+
+    listen: ListenSection = section(ListenSection)
+    identity: IdentitySection = section(IdentitySection)
+    store: StoreSection = section(StoreSection)
+    access: AccessSection = section(AccessSection)
+    limits: BrokerLimits = section(BrokerLimits)
