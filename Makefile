@@ -13,7 +13,7 @@ SLOW := soak or chaos or compose
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test soak chaos compose bench lint format lock clean
+.PHONY: help install run test soak chaos compose bench lint format docs lock clean
 
 help: ## show what there is to make
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -66,6 +66,9 @@ lint: $(VENV)/.test ## format, lint, types
 format: $(VENV)/.test ## rewrite the sources in their one form
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+docs: $(VENV)/.test ## write the reference pages anew from the code
+	$(BIN)/python -m tests.reference
 
 # The lock holds no address of an index: it installs from wherever pip is configured to look.
 COMPILE = CUSTOM_COMPILE_COMMAND='make lock' "$$tools/bin/pip-compile" --quiet --strip-extras \

@@ -1,0 +1,200 @@
+"""The pages: made from the code or run against it, with links that lead somewhere."""
+
+import ast
+import re
+import shlex
+import shutil
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from plantroom.cli.main import command_parser
+from plantroom.wire.errors import UsageError
+from tests import reference
+from tests.system.conftest import PLANTROOM, Building
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+ADRS = sorted((ROOT / "docs" / "adr").glob("[0-9]*.md"))
+HOW_TOS = sorted((ROOT / "docs" / "how-to").glob("*.md"))
+COMMAND_S = 60
+EXAMPLE_PORT_BASE = 18830
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
+
+
+# What is made from the code ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(reference.PAGES))
+def test_a_reference_page_is_what_the_code_says(name: str) -> None:
+    written = (reference.FOLDER / name).read_text(encoding="utf-8")
+    assert written == reference.PAGES[name](), "run `make docs`"
+
+
+# Links -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    targets = re.findall(r"\[[^\]]*\]\(([^)\s]+)\)", without_code(page.read_text("utf-8")))
+    for target in targets:
+        path = target.partition("#")[0]
+        if path and "://" not in path:
+            assert (page.parent / path).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_page_can_be_reached_from_the_readme(page: Path) -> None:
+    reached, waiting = set[Path](), [ROOT / "README.md"]
+    while waiting:
+        here = waiting.pop()
+        if here in reached or not here.exists():
+            continue
+        reached.add(here)
+        links = re.findall(r"\]\(([^)\s#]+\.md)", here.read_text("utf-8"))
+        waiting += [(here.parent / link).resolve() for link in links if "://" not in link]
+    assert page in reached or page == ROOT / "docs" / "reference" / "README.md"
+
+
+def test_every_decision_is_listed_and_says_what_it_cost() -> None:
+    index = (ROOT / "docs" / "adr" / "README.md").read_text("utf-8")
+    assert [int(path.name[:4]) for path in ADRS] == list(range(1, len(ADRS) + 1))
+    for path in ADRS:
+        text = path.read_text("utf-8")
+        title = re.match(r"# \d+\. (.*)\n", text)
+        assert title is not None
+        assert f"]({path.name}) | " in index
+        assert re.search(r"^Accepted, \d{4}-\d\d-\d\d\.$", text, re.MULTILINE), path.name
+        assert "## Cost" in text, path.name
+
+
+def test_the_changelog_keeps_its_form() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    heads = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert heads[0] == "[Unreleased]"
+    assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", head) for head in heads[1:])
+    kinds = set(re.findall(r"^### (.*)$", text, re.MULTILINE))
+    assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+# Commands that are shown -------------------------------------------------------------------------
+
+
+def shown_commands() -> list[tuple[str, str]]:
+    """Every line of a code block that starts a program of ours, with the page it is on."""
+    found = []
+    for page in PAGES:
+        if page.name == "cli.md":
+            continue
+        for block in re.findall(r"```\w*\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+            for line in block.splitlines():
+                command = line.removeprefix("$ ").strip()
+                if re.match(r"(\.venv/bin/)?plantroom |make ", command):
+                    found.append((named(page), command))
+    return sorted(set(found))
+
+
+def makes() -> set[str]:
+    text = (ROOT / "Makefile").read_text("utf-8")
+    return set(re.findall(r"^([a-z]+):", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize(("page", "command"), shown_commands())
+def test_a_command_that_is_shown_exists_as_it_is_shown(page: str, command: str) -> None:
+    words = shlex.split(command)
+    if words[0] == "make":
+        assert words[1] in makes(), page
+        return
+    try:
+        command_parser(words[1:]).parse_args(words[1:])
+    except UsageError as error:
+        pytest.fail(f"{page}: {command}: {error}")
+
+
+def test_every_target_that_make_shows_is_there_and_named_phony() -> None:
+    text = (ROOT / "Makefile").read_text("utf-8")
+    phony = set(re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE).group(1).split())  # type: ignore[union-attr]
+    assert phony == makes()
+    for name in re.findall(r"`make ([a-z]+)", (ROOT / "README.md").read_text("utf-8")):
+        assert name in phony
+
+
+# Against a running building ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def building(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Building]:
+    made = Building(tmp_path_factory.mktemp("docs") / ".plantroom")
+    try:
+        made.start("--speed", "60")  # a reading a second
+        yield made
+    finally:
+        made.close()
+
+
+def to_run() -> list[tuple[str, str]]:
+    """The commands of blocks that are marked to be run against a running building."""
+    found = []
+    for page in PAGES:
+        pattern = r"<!-- run: against a running building[^\n]*-->\n```console\n(.*?)```"
+        for block in re.findall(pattern, page.read_text("utf-8"), re.DOTALL):
+            found += [(named(page), line.removeprefix("$ ")) for line in block.splitlines()]
+    return found
+
+
+@pytest.mark.parametrize(("page", "command"), to_run())
+def test_a_command_does_what_the_page_says(building: Building, page: str, command: str) -> None:
+    words = shlex.split(command.replace(".plantroom/", f"{building.state}/"))
+    offset = {str(EXAMPLE_PORT_BASE + n): str(building.port_base + n) for n in range(6)}
+    words = [offset.get(word, word) for word in words]
+    if words[0].endswith("plantroom"):
+        words = [*PLANTROOM, "--state", str(building.state), *words[1:]]
+    elif shutil.which(words[0]) is None:
+        pytest.skip(f"{words[0]} is not installed here")
+    done = subprocess.run(
+        words, capture_output=True, text=True, check=False, timeout=COMMAND_S, cwd=building.state
+    )
+    assert done.returncode == 0, f"{page}: {command}\n{done.stdout}{done.stderr}{building.logs()}"
+    assert done.stdout.strip() or "verify" in command
+
+
+# Metrics -----------------------------------------------------------------------------------------
+
+
+def documented() -> dict[str, str]:
+    """The kind of each metric in the table."""
+    text = (reference.FOLDER / "metrics.md").read_text("utf-8")
+    return dict(re.findall(r"^\| `([a-z_]+)` \| (counter|gauge) \|", text, re.MULTILINE))
+
+
+def scraped(url: str) -> dict[str, str]:
+    with urllib.request.urlopen(f"{url.rstrip('/')}/metrics", timeout=20) as answer:  # noqa: S310
+        text = answer.read().decode()
+    return dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
+
+
+def test_every_metric_of_a_running_building_is_documented(building: Building) -> None:
+    for process in ("gateway", "cloud"):
+        found = scraped(building.ready[process]["http"])
+        assert found
+        assert found.items() <= documented().items(), set(found) - set(documented())
+
+
+def test_every_documented_metric_is_one_of_the_codes(building: Building) -> None:
+    known = {name for p in ("gateway", "cloud") for name in scraped(building.ready[p]["http"])}
+    for package in reference.FOLDER.parents[1].glob("*/*.py"):
+        if package.parent.name != "tests":
+            for node in ast.walk(ast.parse(package.read_text("utf-8"))):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    known.add(node.value)
+    assert set(documented()) - known == set()
