@@ -3,10 +3,12 @@
 import argparse
 import csv
 import sys
+from collections.abc import Iterator
 
 from plantroom.cli import output
 from plantroom.cli.options import layout_of, subcommand, subcommands
-from plantroom.lab import readings
+from plantroom.cloud.store import Row
+from plantroom.lab import app, readings
 from plantroom.wire.errors import UsageError
 from plantroom.wire.rfc3339 import parse_us
 
@@ -32,18 +34,21 @@ def time(text: str) -> int:
 def run(options: argparse.Namespace) -> int:
     """Print them as CSV, as JSON lines, or as a Parquet file."""
     device = options.device.rpartition("/")[2] if options.device else None
-    rows = readings.rows(
-        layout_of(options), device=device, from_us=options.from_us, to_us=options.to_us
-    )
-    if options.format == "parquet":
-        if sys.stdout.isatty():
-            raise UsageError("a terminal cannot show Parquet", remedy="redirect it into a file")
-        readings.write_parquet(rows, sys.stdout.buffer)
-    elif options.json:
-        for row in rows:
-            output.document(readings.plain(row))
-    else:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(readings.COLUMNS)
-        writer.writerows(map(readings.texts, rows))
+    with app.cloud_store(layout_of(options)) as store:
+        rows = store.export(device=device, from_us=options.from_us, to_us=options.to_us)
+        if options.format == "parquet":
+            _parquet(rows)
+        elif options.json:
+            for row in rows:
+                output.document(readings.plain(row))
+        else:
+            writer = csv.writer(sys.stdout, lineterminator="\n")
+            writer.writerow(readings.COLUMNS)
+            writer.writerows(map(readings.texts, rows))
     return 0
+
+
+def _parquet(rows: Iterator[Row]) -> None:
+    if sys.stdout.isatty():
+        raise UsageError("a terminal cannot show Parquet", remedy="redirect it into a file")
+    readings.write_parquet(rows, sys.stdout.buffer)

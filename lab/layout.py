@@ -68,7 +68,7 @@ class Layout:
     @property
     def queue(self) -> Path:
         """The gateway's segments, queue and books."""
-        return self.gateway / "gateway.db"
+        return self.gateway / "queue.db"
 
     @property
     def store(self) -> Path:

@@ -6,8 +6,6 @@ from itertools import islice
 from typing import Any, BinaryIO
 
 from plantroom.cloud.store import Row
-from plantroom.lab import app
-from plantroom.lab.layout import Layout
 from plantroom.wire.errors import UsageError
 from plantroom.wire.reading import KEY_MAX, Value
 from plantroom.wire.rfc3339 import format_us
@@ -25,14 +23,6 @@ COLUMNS = (
     "late",
 )
 CHUNK_ROWS = 50_000
-
-
-def rows(
-    layout: Layout, *, device: str | None, from_us: int | None, to_us: int | None
-) -> Iterator[Row]:
-    """Give stored values, ordered by site, device, epoch, seq and point."""
-    with app.cloud_store(layout) as store:
-        yield from store.export(device=device, from_us=from_us, to_us=to_us)
 
 
 def texts(row: Row) -> tuple[str, ...]:
