@@ -29,7 +29,7 @@ MAY_IMPORT = {
 # device, gateway and cloud meet on topics only; lab starts them as processes of their own.
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
-FORBIDDEN_WORDS = {"util", "utils", "common", "helper", "helpers", "manager", "misc", "base"}
+FORBIDDEN_WORDS = {"util", "utils", "common", "helpers", "manager", "misc", "base"}
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
