@@ -19,12 +19,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from plantroom.certs import atomic, certificates
+from plantroom.certs.entry import SVID_TTL_S_MAX, SVID_TTL_S_MIN
 from plantroom.wire.clock import Clock
 from plantroom.wire.errors import IdentityError, StorageCorruptError
 from plantroom.wire.identity import TrustBundle
 from plantroom.wire.spiffe import SpiffeId
 
-TTL_S_MIN, TTL_S_MAX = 2, 7 * 86_400
 _MANIFEST = "authority.json"
 _FILE_BYTES_MAX = 64 * 1024
 
@@ -104,7 +104,8 @@ class Authority:
         It is back-dated a little, and never outlives the root.
 
         Raises:
-            IdentityError: when the ID is of another trust domain, or the life is out of range.
+            IdentityError: when the ID is of another trust domain, the life is out of range, or
+                the root has expired.
         """
         if spiffe_id.trust_domain != self.trust_domain:
             raise IdentityError(
@@ -112,15 +113,18 @@ class Authority:
                 reason="wrong-trust-domain",
                 where=str(spiffe_id),
             )
-        if not TTL_S_MIN <= ttl_s <= TTL_S_MAX:
+        if not SVID_TTL_S_MIN <= ttl_s <= SVID_TTL_S_MAX:
             raise IdentityError(
-                f"life of {ttl_s} s, from {TTL_S_MIN} to {TTL_S_MAX} is possible", reason="ttl"
+                f"life of {ttl_s} s, from {SVID_TTL_S_MIN} to {SVID_TTL_S_MAX} is possible",
+                reason="ttl",
             )
         order = certificates.Order(
             spiffe_id=spiffe_id, public_key=public_key, ttl_s=ttl_s, dns=tuple(dns), ips=tuple(ips)
         )
         now_s = self._clock.wall_us() // 1_000_000
         root = self._active
+        if now_s >= root.certificate.not_valid_after_utc.timestamp():
+            raise IdentityError("root has expired", reason="root-expired", where=self.trust_domain)
         leaf = certificates.svid(order, issuer=root.certificate, key=root.key, now_s=now_s)
         return leaf.public_bytes(serialization.Encoding.PEM)
 
@@ -164,6 +168,8 @@ def _load_root(folder: Path, name: str) -> Root:
 
 
 def _check_private(path: Path) -> None:
+    if not path.exists():
+        raise _damaged(path, "it is missing")
     with atomic.translated(path):
         mode = path.stat().st_mode
     if mode & 0o077:

@@ -1,13 +1,19 @@
 """What the registry keeps: entries, what was last issued for them, and denials."""
 
+import ipaddress
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from plantroom.wire.errors import UsageError
 from plantroom.wire.spiffe import SpiffeId
+from plantroom.wire.topics import check_level
 
 SVID_TTL_S = 3600
+SVID_TTL_S_MIN, SVID_TTL_S_MAX = 2, 7 * 86_400
+_HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +31,23 @@ class Entry:
     dns: tuple[str, ...] = ()
     ips: tuple[str, ...] = ()
     created_us: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what would otherwise fail when an SVID is issued."""
+        check_level(self.spiffe_id.name)
+        if not SVID_TTL_S_MIN <= self.ttl_s <= SVID_TTL_S_MAX:
+            raise UsageError(
+                f"life is {self.ttl_s} s, from {SVID_TTL_S_MIN} to {SVID_TTL_S_MAX} is possible",
+                where=str(self.spiffe_id),
+            )
+        for name in self.dns:
+            if not _HOST_NAME.fullmatch(name):
+                raise UsageError("not a DNS name", where=name[:80])
+        for address in self.ips:
+            try:
+                ipaddress.ip_address(address)
+            except ValueError as error:
+                raise UsageError("not an IP address", where=address[:80]) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,6 @@ from plantroom.wire.clock import Clock, SystemClock
 from plantroom.wire.database import connect, translated
 from plantroom.wire.errors import IdentityError, UsageError
 from plantroom.wire.spiffe import SpiffeId
-from plantroom.wire.topics import check_level
 
 T = TypeVar("T")
 TOKEN_TTL_S = 600
@@ -117,10 +116,9 @@ class Registry:
         """Create an entry, or replace the one of this ID; `role` overrides what its path says.
 
         Raises:
-            UsageError: when the role is unknown.
+            UsageError: when the role, the life, a DNS name or an address cannot be.
             TopicError: when its last element may not be a topic level.
         """
-        check_level(spiffe_id.name)
         role = role or role_of(spiffe_id, cloud_trust_domain=self._cloud)
         if role not in ROLES:
             raise UsageError(
