@@ -41,3 +41,11 @@ def set_aside(path: Path, error: StorageCorruptError) -> Path:
             part.rename(aside.with_name(aside.name + suffix))
     LOGGER.error("%s: set aside as %s, a new one is begun", error, aside)
     return aside
+
+
+def sqlite_sink(database: Database) -> Sink:
+    """Return the sink in a database that its owner has opened with `MIGRATIONS` among others."""
+    return SqliteStore(database)
+
+
+__all__ = ["MIGRATIONS", "open_sink", "set_aside", "sqlite_sink"]

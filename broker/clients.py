@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from plantroom.broker.codes import Code
 from plantroom.broker.journal import Journal
-from plantroom.broker.receivers import Receiver
-from plantroom.broker.runs import US_PER_S, Origin
+from plantroom.broker.runs import US_PER_S, Origin, Receiver
 from plantroom.broker.session import Session
 from plantroom.broker.settings import BrokerLimits
 from plantroom.broker.sink import (
@@ -22,7 +21,7 @@ from plantroom.broker.tree import Grant, Tree
 from plantroom.wire.clock import Clock
 
 if TYPE_CHECKING:
-    from plantroom.broker.connection import Connection
+    from plantroom.broker.outlets import Outlet
     from plantroom.broker.packets import Publish
 
 FOREVER_S = 0xFFFF_FFFF  # MQTT 5.0 3.1.2.11.2
@@ -51,7 +50,7 @@ class Client:
         self.session = session
         self.expiry_s = expiry_s
         self.ended_us: int | None = None  # wall time at which its last connection ended
-        self.connection: Connection | None = None
+        self.connection: Outlet | None = None
         self.subscriptions: dict[str, Grant] = {}
         self.no_local = 0
         self.will: Publish | None = None

@@ -8,7 +8,7 @@ until it may go on.
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from plantroom.broker import audit, decode, encode
 from plantroom.broker.codes import Code, PacketType
@@ -16,7 +16,7 @@ from plantroom.broker.engine import Engine
 from plantroom.broker.errors import PacketError, ProtocolError
 from plantroom.broker.fast_path import FastPath
 from plantroom.broker.guard import Ask, Peer, UndecidedError
-from plantroom.broker.packets import V5, V311
+from plantroom.broker.packets import V5, V311, Packet
 from plantroom.broker.properties import NONE
 from plantroom.broker.runs import US_PER_S
 from plantroom.wire.errors import IdentityError
@@ -24,18 +24,37 @@ from plantroom.wire.identity import Principal
 
 if TYPE_CHECKING:
     from plantroom.broker.clients import Client
-    from plantroom.broker.packet_handler import PacketHandler
 
 _ACK_BYTES = 4
 Admission = Callable[[Any], Principal | None]
 
 
+class Handler(Protocol):
+    """Who knows what packets mean."""
+
+    def connect(self, connection: "Connection", data: bytes, start: int, end: int) -> None:
+        """Handle the first packet."""
+        ...
+
+    def packet(
+        self, connection: "Connection", packet: Packet, data: bytes, position: int, end: int
+    ) -> None:
+        """Handle any other packet."""
+        ...
+
+    def connection_ended(self, connection: "Connection") -> None:
+        """Take a client that is gone off its session."""
+        ...
+
+    def suspend(self, connection: "Connection") -> None:
+        """Get what the connection waits for decided, then let it go on."""
+        ...
+
+
 class Connection(asyncio.Protocol):
     """The protocol of one accepted socket; `peer` is known before it is made."""
 
-    def __init__(
-        self, engine: Engine, handler: "PacketHandler", admit: Admission, address: str
-    ) -> None:
+    def __init__(self, engine: Engine, handler: "Handler", admit: Admission, address: str) -> None:
         self.engine = engine
         self.handler = handler
         self.peer = Peer(None, address)
@@ -156,7 +175,7 @@ class Connection(asyncio.Protocol):
                 self.stop()
                 self._need = 0
                 self.waiting_for = error.asks
-                self.engine.suspend(self)
+                self.handler.suspend(self)
                 break
             self.peer.fresh.clear()
             position = found[2]

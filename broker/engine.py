@@ -11,18 +11,18 @@ from plantroom.broker.filters import any_matches, split_share
 from plantroom.broker.guard import Guard
 from plantroom.broker.journal import Journal
 from plantroom.broker.packets import V5, Publish
-from plantroom.broker.receivers import Receiver, Watch, Watcher
 from plantroom.broker.retained import Retained
-from plantroom.broker.runs import Origin, Run, canonical, expired
+from plantroom.broker.runs import Origin, Receiver, Run, canonical, expired
 from plantroom.broker.session import Session
 from plantroom.broker.settings import BrokerLimits
 from plantroom.broker.sink import RetainedSaved, Sink
 from plantroom.broker.tree import Grant, Match, Tree
+from plantroom.broker.watchers import Watch, Watcher
 from plantroom.wire.clock import Clock
 from plantroom.wire.policy import DecisionPoint
 
 if TYPE_CHECKING:
-    from plantroom.broker.connection import Connection
+    from plantroom.broker.outlets import Outlet
 
 _KINDS_MAX = 65_536
 
@@ -62,9 +62,8 @@ class Engine:
         self.clients = Clients(limits, clock, self.journal, self.tree)
         self.guard = Guard(decisions, clock)
         self.counters = Counters()
-        self.connections: set[Connection] = set()
+        self.connections: set[Outlet] = set()
         self.hold: int | None = None
-        self.suspend: Callable[[Connection], None] = lambda connection: None  # noqa: ARG005
         self.now_us = clock.monotonic_us()
         self.epoch = 0  # changes when an answer about holding or time may have changed
         self._kinds: dict[str, tuple[bool, bool]] = {}

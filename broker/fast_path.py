@@ -5,27 +5,35 @@ in the buffer, on a topic that this connection may publish to, and with properti
 unchanged; at the first packet that is anything else it stops, and the plain path goes on there.
 """
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from plantroom.broker.clients import Client
 from plantroom.broker.codes import Code, PacketType
+from plantroom.broker.engine import Engine
 from plantroom.broker.errors import LimitError, PacketError
 from plantroom.broker.filters import check_name
 from plantroom.broker.guard import Ask, UndecidedError
+from plantroom.broker.outlets import Outlet
 from plantroom.broker.packets import V5
 from plantroom.broker.primitives import text
 from plantroom.broker.properties import Property, parse
-from plantroom.broker.receivers import Receiver
-from plantroom.broker.runs import Run
+from plantroom.broker.runs import Receiver, Run
 from plantroom.broker.tree import Match
-
-if TYPE_CHECKING:
-    from plantroom.broker.connection import Connection
 
 ROUTES_MAX = 1024
 _BLOCKS_MAX = 4096
 _UNCHANGED = frozenset(
     {Property.PAYLOAD_FORMAT, Property.CONTENT_TYPE, Property.CORRELATION, Property.USER}
 )
+
+
+class Sender(Outlet, Protocol):
+    """A connection, as far as the fast path needs it."""
+
+    engine: Engine
+    client: Client | None
+    version: int
+    unanswered: int
 
 
 class Route:
@@ -45,7 +53,7 @@ class FastPath:
 
     __slots__ = ("_blocks", "_connection", "_epoch", "_generation", "_routes")
 
-    def __init__(self, connection: "Connection") -> None:
+    def __init__(self, connection: Sender) -> None:
         self._connection = connection
         self._routes: dict[bytes, Route] = {}
         self._blocks: dict[bytes, bool] = {}
@@ -213,7 +221,7 @@ class FastPath:
         return known
 
 
-def count_unanswered(connection: "Connection", count: int) -> None:
+def count_unanswered(connection: Sender, count: int) -> None:
     """Count publishes of QoS 1 that are not answered yet, and those of QoS 2 that are open.
 
     Raises:

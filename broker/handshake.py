@@ -130,7 +130,8 @@ class Handshake:
         expiry_s = self._expiry_s(packet)
         client = engine.clients.get(key)
         if client is not None and client.connection is not None:
-            self._take_over(client.connection)
+            # The same client is here again: the older connection goes [MQTT-3.1.4-3].
+            client.connection.fail(Code.SESSION_TAKEN_OVER, "session taken over")
             client = engine.clients.get(key)  # gone, if it ended with its connection
         if client is not None and packet.clean_start:  # [MQTT-3.1.2-4]
             engine.clients.end(client)
@@ -206,10 +207,6 @@ class Handshake:
         if connection.keepalive_us != packet.keepalive_s * _KEEPALIVE_US:
             answer[Property.SERVER_KEEP_ALIVE] = connection.keepalive_us // _KEEPALIVE_US
         return answer
-
-    def _take_over(self, connection: Connection) -> None:
-        """Close the older connection of a client that is here again [MQTT-3.1.4-3]."""
-        connection.fail(Code.SESSION_TAKEN_OVER, "session taken over")
 
     def set_expiry(self, client: Client, expiry_s: int) -> None:
         """DISCONNECT changes how long the session is kept."""

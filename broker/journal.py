@@ -9,9 +9,10 @@ fails, nothing of its group is acknowledged or delivered, and what it had change
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from plantroom.broker import segments
+from plantroom.broker.outlets import Outlet
 from plantroom.broker.runs import Run, Segment
 from plantroom.broker.session import Session
 from plantroom.broker.sink import Batch, Change, Sink
@@ -19,33 +20,13 @@ from plantroom.wire.clock import Clock
 from plantroom.wire.errors import StorageError
 
 if TYPE_CHECKING:
-    from plantroom.broker.receivers import Receiver
+    from plantroom.broker.runs import Receiver
     from plantroom.broker.tree import Grant
 
 LOGGER = logging.getLogger("plantroom.broker.journal")
 RETRY_S = 0.2
 After = Callable[[bool], None]
 Undo = Callable[[], None]
-
-
-class Outlet(Protocol):
-    """What the journal needs of a connection."""
-
-    def write(self, data: bytes) -> None:
-        """Send bytes, if still connected."""
-        ...
-
-    def acknowledged(self, count: int) -> None:
-        """So many publishes were acknowledged."""
-        ...
-
-    def refused(self, acknowledgements: bytes) -> None:
-        """Do not send these: what they would have acknowledged was not stored."""
-        ...
-
-    def resume(self) -> None:
-        """Read on."""
-        ...
 
 
 class Group:

@@ -42,6 +42,11 @@ class PacketHandler:
         self._engine = engine
         self._wills = wills
         self._handshake = Handshake(engine, wills)
+        self.on_suspend: Callable[[Connection], None] = lambda connection: None  # noqa: ARG005
+
+    def suspend(self, connection: Connection) -> None:
+        """Get what the connection waits for decided, then let it go on."""
+        self.on_suspend(connection)
 
     def connect(self, connection: Connection, data: bytes, start: int, end: int) -> None:
         """Handle the first packet."""

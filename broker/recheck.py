@@ -3,10 +3,11 @@
 import asyncio
 
 from plantroom.broker import audit
+from plantroom.broker.clients import Client
 from plantroom.broker.codes import Code
-from plantroom.broker.connection import Connection
 from plantroom.broker.engine import Engine
-from plantroom.broker.guard import Ask, UndecidedError
+from plantroom.broker.guard import Ask, Peer, UndecidedError
+from plantroom.broker.outlets import Outlet
 from plantroom.wire.policy import Decision
 
 _AT_ONCE = 20  # connections between two breaths of the loop
@@ -29,34 +30,30 @@ class Recheck:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            for number, connection in enumerate(list(self._engine.connections), 1):
-                if connection.accepted and connection.open:
-                    await self._check(connection)
+            for number, client in enumerate(self._engine.clients, 1):
+                if client.connection is not None:
+                    await self._check(client, client.connection)
                 if number % _AT_ONCE == 0:
                     await asyncio.sleep(0)
             self.rounds += 1
 
-    async def _decide(self, connection: Connection, ask: Ask) -> Decision:
-        guard, peer = self._engine.guard, connection.peer
+    async def _decide(self, peer: Peer, ask: Ask) -> Decision:
         try:
-            return guard.ask(peer, ask)
+            return self._engine.guard.ask(peer, ask)
         except UndecidedError:
-            return await guard.settle_one(peer, ask)
+            return await self._engine.guard.settle_one(peer, ask)
 
-    async def _check(self, connection: Connection) -> None:
-        engine = self._engine
-        decision = await self._decide(connection, Ask("connect"))
+    async def _check(self, client: Client, connection: Outlet) -> None:
+        engine, peer = self._engine, connection.peer
+        decision = await self._decide(peer, Ask("connect"))
         if decision.allow is not True:
             engine.counters.denied += 1
-            audit.record("revoked", connection.peer, decision=decision)
+            audit.record("revoked", peer, decision=decision)
             reason = f"{decision.reason} (decision {decision.decision_id})"
             connection.fail(Code.NOT_AUTHORIZED, reason)
             return
-        client = connection.client
-        for topic_filter, grant in list(client.subscriptions.items()) if client else ():
-            decision = await self._decide(connection, Ask("subscribe", topic_filter, grant.qos))
-            if decision.allow is not True and client is not None:
-                audit.record(
-                    "subscription-dropped", connection.peer, topic=topic_filter, decision=decision
-                )
+        for topic_filter, grant in list(client.subscriptions.items()):
+            decision = await self._decide(peer, Ask("subscribe", topic_filter, grant.qos))
+            if decision.allow is not True and client.connection is connection:
+                audit.record("subscription-dropped", peer, topic=topic_filter, decision=decision)
                 engine.clients.unsubscribe(client, topic_filter)

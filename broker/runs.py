@@ -6,15 +6,12 @@ needs the message in another form than the one it came in.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from plantroom.broker import decode, encode
 from plantroom.broker.packets import V5, Publish
 from plantroom.broker.properties import Property
 from plantroom.broker.tree import Grant, Match
-
-if TYPE_CHECKING:
-    from plantroom.broker.receivers import Receiver
 
 US_PER_S = 1_000_000
 
@@ -26,6 +23,33 @@ class Origin:
     sid: int
     publisher: str
     client_id: str
+
+
+class Receiver(Protocol):
+    """A session or a watcher."""
+
+    @property
+    def sid(self) -> int:
+        """Number of the session, 0 for a watcher."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is connected now."""
+        ...
+
+    @property
+    def durable(self) -> bool:
+        """Whether it gets what was published while it was away."""
+        ...
+
+    def reserve(self, count: int) -> int:
+        """Take the next `count` ordinals, return the first."""
+        ...
+
+    def offer(self, run: "Run", grant: Grant, qos: int, ordinal: int) -> None:
+        """Take a run that is committed."""
+        ...
 
 
 class Segment:
@@ -71,7 +95,7 @@ class Run:
         data: bytes,
         *,
         version: int,
-        match: "Match[Receiver]",
+        match: Match[Receiver],
         at_us: int,
         qos: int = 1,
         count: int = 1,

@@ -14,13 +14,13 @@ from plantroom.broker.engine import Engine
 from plantroom.broker.filters import check_name
 from plantroom.broker.listener import Admit, Listener, bind
 from plantroom.broker.packet_handler import PacketHandler
-from plantroom.broker.receivers import Watch, from_message
 from plantroom.broker.recheck import Recheck
 from plantroom.broker.recovery import recover
 from plantroom.broker.runs import US_PER_S, Origin
 from plantroom.broker.settings import BrokerLimits
 from plantroom.broker.sink import Sink
 from plantroom.broker.sysinfo import metrics, publish_sys
+from plantroom.broker.watchers import Watch, from_message
 from plantroom.broker.wills import Wills
 from plantroom.wire.clock import Clock
 from plantroom.wire.link import Message
@@ -72,10 +72,10 @@ class Broker:
             taps=taps,
             volatile=volatile,
         )
-        self._engine.suspend = self._suspend
         self._admit = admit
         self._wills = Wills(self._engine)
         self._handler = PacketHandler(self._engine, self._wills)
+        self._handler.on_suspend = self._suspend
         self._recheck = Recheck(self._engine)
         if decisions is not None:
             decisions.on_change(self._recheck.want)

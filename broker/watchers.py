@@ -1,8 +1,7 @@
-"""Receivers: what the journal needs of whoever gets messages, and the in-process one."""
+"""In-process subscriptions, and the form that messages have outside the broker."""
 
 import logging
 from collections.abc import Callable
-from typing import Protocol
 
 from plantroom.broker.packets import Publish
 from plantroom.broker.properties import Properties, Property
@@ -10,35 +9,8 @@ from plantroom.broker.runs import Run
 from plantroom.broker.tree import Grant
 from plantroom.wire.link import Message
 
-LOGGER = logging.getLogger("plantroom.broker.receivers")
+LOGGER = logging.getLogger("plantroom.broker.watchers")
 Watch = Callable[[Message, str], None]
-
-
-class Receiver(Protocol):
-    """A session or a watcher."""
-
-    @property
-    def sid(self) -> int:
-        """Number of the session, 0 for a watcher."""
-        ...
-
-    @property
-    def ready(self) -> bool:
-        """Whether it is connected now."""
-        ...
-
-    @property
-    def durable(self) -> bool:
-        """Whether it gets what was published while it was away."""
-        ...
-
-    def reserve(self, count: int) -> int:
-        """Take the next `count` ordinals, return the first."""
-        ...
-
-    def offer(self, run: Run, grant: Grant, qos: int, ordinal: int) -> None:
-        """Take a run that is committed."""
-        ...
 
 
 class Watcher:

@@ -1,0 +1,47 @@
+"""Outlets: what the rest of the broker needs of a connection."""
+
+from typing import Protocol
+
+from plantroom.broker.guard import Peer
+
+
+class Outlet(Protocol):
+    """A connection, seen from inside."""
+
+    peer: Peer
+    open: bool
+    accepted: bool
+    blocked: bool
+
+    @property
+    def unread_bytes(self) -> int:
+        """How much the client has not read."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, if still connected."""
+        ...
+
+    def acknowledged(self, count: int) -> None:
+        """So many publishes were acknowledged."""
+        ...
+
+    def refused(self, acknowledgements: bytes) -> None:
+        """Do not send these: what they would have acknowledged was not stored."""
+        ...
+
+    def resume(self) -> None:
+        """Read on."""
+        ...
+
+    def fail(self, code: int, reason: str) -> None:
+        """Close with a reason."""
+        ...
+
+    def abort(self, reason: str) -> None:
+        """Close at once."""
+        ...
+
+    def overdue(self, now_us: int) -> str | None:
+        """Say why it has to be closed now, or None."""
+        ...
