@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from plantroom.gateway import ingress
+from plantroom.gateway.holding import FULL, UNDERIVED, Holding
 from plantroom.gateway.ingress import Arrival, Intake
 from plantroom.gateway.spool import Queue
 from plantroom.wire.database import Database
-from plantroom.wire.errors import StorageError, StorageFullError
+from plantroom.wire.errors import StorageError
 
 _log = logging.getLogger("plantroom.gateway.derive")
 _SEGMENTS_MAX = 64
@@ -34,8 +35,8 @@ class _Group:
 class Deriver:
     """Derives the queue from what the broker has committed.
 
-    `hold` is told whether publishes are to be refused; `derived` hears of every intake that was
-    posted (the building's own views), after the commit.
+    `holding` is told when publishes have to be refused; `derived` hears of every intake that was
+    posted (views, bridge), after the commit.
     """
 
     def __init__(  # noqa: PLR0913 -- its collaborators, each named
@@ -45,14 +46,14 @@ class Deriver:
         *,
         arrivals: Arrivals,
         trust_domain: str,
-        hold: Callable[[bool], None],
+        holding: Holding,
         derived: Callable[[list[Intake]], None],
     ) -> None:
         self._database = database
         self._queue = queue
         self._arrivals = arrivals
         self._trust_domain = trust_domain
-        self._hold = hold
+        self._holding = holding
         self._derived = derived
         self._woken = asyncio.Event()
 
@@ -69,18 +70,12 @@ class Deriver:
             try:
                 while await self.step():
                     pass
-            except StorageFullError as error:
-                self._hold(True)
-                _log.error("no space to derive the queue, publishes are refused: %s", error)
-                await self._retry()
+                self._holding.set(UNDERIVED, holds=False)
             except StorageError as error:
-                self._hold(True)
-                _log.error("queue cannot be derived, publishes are refused: %s", error)
-                await self._retry()
-
-    async def _retry(self) -> None:
-        await asyncio.sleep(_RETRY_S)
-        self.wake()
+                self._holding.set(UNDERIVED, holds=True)
+                _log.error("queue cannot be derived: %s", error)
+                await asyncio.sleep(_RETRY_S)
+                self.wake()
 
     async def step(self) -> bool:
         """Derive one group of segments; False when there is none."""
@@ -88,7 +83,8 @@ class Deriver:
         group = await self._database.read(partial(self._read, cursor))
         if group is None:
             return False
-        self._hold(await self._queue.post(group.intakes, after=cursor, upto=group.upto))
+        full = await self._queue.post(group.intakes, after=cursor, upto=group.upto)
+        self._holding.set(FULL, holds=full)
         if group.intakes:
             self._derived(group.intakes)
         return True

@@ -18,12 +18,10 @@ from plantroom.gateway.lanes import Flight, NoteSent
 from plantroom.gateway.posting import Posting
 from plantroom.gateway.queue_schema import AGAIN, CONFIRMED, TAP, WAITING
 from plantroom.gateway.room import Limits
-from plantroom.gateway.stored import reading_from
 from plantroom.gateway.tables import Depth, Life
 from plantroom.wire.database import Database
 from plantroom.wire.envelope import Book, Lane, Note, Receipt, Refill, Welcome
 from plantroom.wire.errors import StorageError
-from plantroom.wire.reading import Reading
 
 _REQUEUE_STEP = 5_000
 _LIVE_BACKLOG_MAX = 20_000
@@ -385,11 +383,9 @@ class Queue:
         """Return every book as plain values."""
         return await self._database.read(lambda sql: list(books.summary(sql)))
 
-    async def history(self, device: str, limit: int) -> list[Reading]:
-        """Return the latest readings of a device that are still here."""
-        return await self._database.read(
-            lambda sql: tables.history(sql, device, limit, reading_from)
-        )
+    async def recent(self, device: str, limit: int) -> list[bytes]:
+        """Return the latest readings of a device that are still here, as canonical CBOR."""
+        return await self._database.read(partial(tables.recent, device=device, limit=limit))
 
     async def forget_flights(self) -> None:
         """Put everything that is in the air back in line; their batches are given up."""

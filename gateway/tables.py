@@ -8,7 +8,6 @@ from typing import Any, Final
 from plantroom.gateway.ingress import note_bytes
 from plantroom.wire.clock import Clock
 from plantroom.wire.envelope import Note, NoteKind
-from plantroom.wire.reading import Reading
 
 ROW_OVERHEAD_BYTES: Final = 120  # hash, key and index entries of one reading on disk
 _TOLD_NOTES_MAX = 10_000
@@ -202,13 +201,18 @@ def size_of(body: bytes) -> int:
     return len(body) + ROW_OVERHEAD_BYTES
 
 
-def history(
-    connection: sqlite3.Connection, device: str, limit: int, make: Callable[[bytes], Reading]
-) -> list[Reading]:
-    """Return the latest `limit` readings of a device that are still here, newest last."""
-    rows = connection.execute(
-        "SELECT body FROM reading WHERE book IN (SELECT id FROM book WHERE device = ?)"
-        " ORDER BY id DESC LIMIT ?",
-        (device, limit),
+def recent(connection: sqlite3.Connection, device: str, limit: int) -> list[bytes]:
+    """Return the bodies of a device's latest `limit` readings that are still here, newest first."""
+    found: list[bytes] = []
+    books = connection.execute(
+        "SELECT id FROM book WHERE device = ? ORDER BY epoch DESC", (device,)
     ).fetchall()
-    return [make(row[0]) for row in reversed(rows)]
+    for (book,) in books:
+        rows = connection.execute(
+            "SELECT body FROM reading WHERE book = ? ORDER BY seq DESC LIMIT ?",
+            (book, limit - len(found)),
+        )
+        found += [row[0] for row in rows]
+        if len(found) >= limit:
+            break
+    return found

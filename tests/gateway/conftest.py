@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from plantroom.gateway.derive import Deriver
+from plantroom.gateway.holding import Holding
 from plantroom.gateway.ingress import Intake, note_from
 from plantroom.gateway.queue_schema import MIGRATIONS
 from plantroom.gateway.room import Limits
@@ -136,7 +137,7 @@ class Rig:
             self.queue,
             arrivals=pickle.loads,
             trust_domain=TRUST_DOMAIN,
-            hold=self.held.append,
+            holding=Holding(lambda code: self.held.append(code is not None)),
             derived=self.derived.extend,
         )
 

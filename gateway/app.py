@@ -1,0 +1,381 @@
+"""The gateway from top to bottom: resources first, then the stages in the order data moves.
+
+sensors → broker → segments → derive → queue → bridge → cloud, and what the cloud says back down.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import secrets
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+
+from starlette.applications import Starlette
+
+from plantroom.broker import segments
+from plantroom.broker.server import Broker
+from plantroom.broker.store import MIGRATIONS as BROKER_TABLES
+from plantroom.broker.store import SqliteStore
+from plantroom.certs.authority import Authority
+from plantroom.certs.embedded import EmbeddedSource
+from plantroom.certs.enrolled_async import AsyncEnrolled
+from plantroom.certs.enrolment_server import EnrolmentServer
+from plantroom.certs.registry import Registry
+from plantroom.gateway import crossing, identities, ingress
+from plantroom.gateway.bridge import Bridge
+from plantroom.gateway.capabilities import Capabilities
+from plantroom.gateway.crossing import Upward
+from plantroom.gateway.derive import Deriver
+from plantroom.gateway.holding import Holding
+from plantroom.gateway.identities import Names, RegistryWatch
+from plantroom.gateway.ingress import Intake
+from plantroom.gateway.local_views import LocalViews
+from plantroom.gateway.measures import Measures, Sources
+from plantroom.gateway.queue_schema import MIGRATIONS as QUEUE_TABLES
+from plantroom.gateway.room import Limits
+from plantroom.gateway.settings import GatewaySettings
+from plantroom.gateway.spool import Queue
+from plantroom.gateway.state_folder import Reserve, StateFolder
+from plantroom.gateway.tables import Life
+from plantroom.gateway.uplink import Pace
+from plantroom.policies.cached import CachedPoint
+from plantroom.policies.embedded import EmbeddedPoint
+from plantroom.views import web
+from plantroom.views.board import Board
+from plantroom.views.view_topics import ViewTopics
+from plantroom.wire import envelope, tls, topics
+from plantroom.wire.clock import Clock, SystemClock
+from plantroom.wire.database import Database
+from plantroom.wire.envelope import Presence
+from plantroom.wire.errors import ConfigError
+from plantroom.wire.identity import Identity
+from plantroom.wire.link import Link, Message
+from plantroom.wire.metrics import Metric
+from plantroom.wire.mqtt_link import MqttLink
+from plantroom.wire.topics import GATEWAY
+
+_log = logging.getLogger("plantroom.gateway.app")
+VERSION = metadata.version("plantroom")
+
+
+async def main(settings: GatewaySettings) -> None:
+    """Run a gateway until cancelled."""
+    folder = StateFolder(Path(settings.agent.state))
+    if settings.agent.name != GATEWAY:
+        raise ConfigError(
+            "agent.name is not `gateway`, its one name on topics", where=settings.agent.name
+        )
+    with folder.held():
+        async with _opened(settings, folder) as parts:
+            await _run(parts, _upward_stages(parts))
+
+
+def limits_of(settings: GatewaySettings) -> Limits:
+    """Return the queue's limits in its own units."""
+    queue = settings.queue
+    return Limits(
+        readings_max=queue.readings_max,
+        bytes_max=queue.bytes_max,
+        age_us_max=int(queue.age_s_max * 1_000_000),
+        disk_free_bytes_min=queue.disk_free_bytes_min,
+        policy=queue.policy,  # type: ignore[arg-type]  # checked by its choices
+        quarantine_bytes_max=queue.quarantine_bytes_max,
+    )
+
+
+def pace_of(settings: GatewaySettings) -> Pace:
+    """Return the bridge's sizes and times in its own units."""
+    bridge = settings.bridge
+    return Pace(
+        live_readings_max=bridge.live_readings_max,
+        backfill_readings_max=bridge.backfill_readings_max,
+        batch_bytes_max=bridge.batch_bytes_max,
+        linger_s=bridge.linger_ms / 1000,
+        window=bridge.window,
+        hello_s=bridge.hello_s,
+        answer_timeout_s=bridge.answer_timeout_s,
+        bytes_per_s_max=bridge.bytes_per_s_max,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What is open while a gateway runs, from the bottom up."""
+
+    settings: GatewaySettings
+    folder: StateFolder
+    clock: Clock
+    names: Names
+    database: Database
+    queue: Queue
+    registry_watch: RegistryWatch
+    cloud: AsyncEnrolled
+    building: EmbeddedSource
+    broker: Broker
+    enrolment: EnrolmentServer
+    board: Board
+
+    @property
+    def site(self) -> str:
+        return self.settings.agent.site
+
+    @property
+    def trust_domain(self) -> str:
+        return self.settings.agent.trust_domain
+
+    async def publish(self, message: Message) -> int:
+        """Publish as this gateway in the building."""
+        return await self.broker.publish(message, publisher=str(self.names.building))
+
+    async def deliver(self, message: Message) -> int:
+        """Publish in the building what came from the cloud."""
+        return await self.broker.publish(message, publisher=str(self.names.cloud))
+
+    def presence(self, online: bool) -> Presence:  # noqa: FBT001 -- a presence is on or off
+        """Return this gateway's birth or will."""
+        return Presence(
+            online=online,
+            epoch=self.queue.incarnation,
+            at_us=self.clock.wall_us() if online else None,
+            info={"kind": "gateway", "version": VERSION},
+        )
+
+
+@contextlib.asynccontextmanager
+async def _opened(settings: GatewaySettings, folder: StateFolder) -> AsyncIterator[_Parts]:
+    """Open storage, identity, policy, and the servers, which do not listen yet."""
+    clock, names = SystemClock(), Names.of(settings)
+    cloud_domain = settings.bridge.cloud_trust_domain
+    async with contextlib.AsyncExitStack() as stack:
+        database = _open_database(settings, folder)
+        stack.callback(database.close)
+        life = Life(incarnation=secrets.randbits(53), clock=clock, random_bits=secrets.randbits)
+        queue = Queue(database, life, limits_of(settings), disk_free=folder.disk_free)
+        await queue.start()
+        registry = Registry.open(folder.registry, cloud_trust_domain=cloud_domain)
+        stack.callback(registry.close)
+        authority = Authority.open(folder.authority, settings.agent.trust_domain, clock=clock)
+        cloud = identities.cloud_source(settings, folder, names, clock)
+        issuer = (authority, registry)
+        building = identities.building_source(settings, folder, issuer, cloud, names)
+        bundle = Path(settings.policy.bundle) if settings.policy.bundle else None
+        point = EmbeddedPoint.load(bundle, cloud_trust_domain=cloud_domain)
+        watch = RegistryWatch(registry, point, period_s=settings.policy.poll_s)
+        watch.load()
+        broker = Broker(
+            limits=settings.limits,
+            store=SqliteStore(database),
+            admit=identities.admit(building),
+            decisions=CachedPoint(point, clock, ttl_s_max=settings.policy.cache_ttl_s),
+            clock=clock,
+            taps=(topics.subscription(ingress.TELEMETRY, settings.agent.site),),
+            volatile=(topics.subscription("view/{device}/{point}", settings.agent.site),),
+        )
+        yield _Parts(
+            settings=settings,
+            folder=folder,
+            clock=clock,
+            names=names,
+            database=database,
+            queue=queue,
+            registry_watch=watch,
+            cloud=cloud,
+            building=building,
+            broker=await stack.enter_async_context(broker),
+            enrolment=await stack.enter_async_context(
+                EnrolmentServer(authority, registry, building, clock=clock)
+            ),
+            board=Board(),
+        )
+
+
+def _open_database(settings: GatewaySettings, folder: StateFolder) -> Database:
+    synchronous = "FULL" if settings.queue.durability == "durable" else "NORMAL"
+    return Database.open(folder.queue, BROKER_TABLES | QUEUE_TABLES, synchronous=synchronous)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stages:
+    """The stages through which readings move, and those beside them."""
+
+    views: LocalViews
+    deriver: Deriver
+    bridge: Bridge
+    capabilities: Capabilities
+    measures: Measures
+
+
+def _upward_stages(parts: _Parts) -> _Stages:
+    """Make the stages, each with its upstream and downstream."""
+    settings, broker = parts.settings, parts.broker
+    holding = Holding(broker.tap_hold)
+    upward = Upward(
+        site=parts.site, trust_domain=parts.trust_domain, own_publisher=str(parts.names.cloud)
+    )
+    views = LocalViews(
+        parts.board,
+        parts.queue,
+        site=parts.site,
+        trust_domain=parts.trust_domain,
+        clock=parts.clock,
+    )
+    bridge = Bridge(
+        parts.queue,
+        upward,
+        connect=partial(_connect, parts),
+        site=parts.site,
+        trust_domain=parts.trust_domain,
+        pace=pace_of(settings),
+        clock=parts.clock,
+        chance=random.random,
+        deliver=parts.deliver,
+        presence=parts.presence,
+    )
+
+    def derived(intakes: list[Intake]) -> None:
+        views.derived(intakes)
+        bridge.wake()
+
+    deriver = Deriver(
+        parts.database,
+        parts.queue,
+        arrivals=segments.arrivals,
+        trust_domain=parts.trust_domain,
+        holding=holding,
+        derived=derived,
+    )
+    capabilities = Capabilities(
+        site=parts.site,
+        trust_domain=parts.trust_domain,
+        board=parts.board,
+        bridge=bridge,
+        publish=parts.publish,
+        clock=parts.clock,
+    )
+    broker.on_tapped(deriver.wake)
+    broker.watch(views.presence_filter, views.present)
+    broker.watch(capabilities.topic_filter, capabilities.offer)
+    for topic_filter in crossing.upward_filters(parts.site):
+        broker.watch(topic_filter, upward.offer)
+    return _Stages(
+        views=views,
+        deriver=deriver,
+        bridge=bridge,
+        capabilities=capabilities,
+        measures=_measures(parts, bridge, holding),
+    )
+
+
+def _measures(parts: _Parts, bridge: Bridge, holding: Holding) -> Measures:
+    def others() -> Iterable[Metric]:
+        return [*parts.broker.metrics(), *parts.enrolment.metrics()]
+
+    reserve = Reserve(parts.folder.reserve, parts.settings.queue.reserve_bytes)
+    return Measures(
+        Sources(
+            queue=parts.queue,
+            bridge=bridge,
+            database=parts.database,
+            folder=parts.folder,
+            reserve=reserve,
+            clock=parts.clock,
+            site=parts.site,
+            building=parts.building,
+            cloud=parts.cloud,
+            holding=holding,
+            others=others,
+        )
+    )
+
+
+@contextlib.asynccontextmanager
+async def _connect(parts: _Parts) -> AsyncIterator[Link]:
+    """Connect to the cloud's broker with the newest identity; the will says when that ends."""
+    settings = parts.settings
+    host, port = identities.split_address(settings.bridge.address, "bridge.address")
+    context = tls.client_context(parts.cloud.current(), server_ids=(parts.names.front,))
+    will = Message(
+        topic=topics.build("presence/{device}", parts.site, GATEWAY),
+        payload=envelope.encode(parts.presence(False)),
+        retain=True,
+    )
+    async with MqttLink(
+        host,
+        port,
+        settings.agent.site,
+        context,
+        keepalive_s=settings.bridge.keepalive_s,
+        will=will,
+        timeout_s=settings.bridge.answer_timeout_s,
+    ) as link:
+        yield link
+
+
+async def _run(parts: _Parts, stages: _Stages) -> None:
+    """Start everything in the order in which data moves; sensors are served without a cloud."""
+    settings = parts.settings
+    await stages.views.restore(parts.database)
+    context = tls.RotatingServerContext(parts.building.current())
+    identity = settings.identity
+    await parts.enrolment.start(identity.enrol_host, identity.enrol_port)
+    async with asyncio.TaskGroup() as tasks:
+
+        def start(name: str, stage: Coroutine[None, None, object]) -> None:
+            tasks.create_task(stage, name=f"gateway.{name}")
+
+        start("registry", parts.registry_watch.run())
+        start("building-identity", parts.building.run())
+        start("rotate", identities.rotate(parts.building, context))
+        start("derive", stages.deriver.run())
+        start("presence", stages.views.run())
+        start("measure", stages.measures.run())
+        start("capabilities", stages.capabilities.run())
+        if settings.views.publish:
+            period_s = settings.views.period_s
+            start("views", ViewTopics(parts.board, parts.publish, period_s=period_s).run())
+        start("http", web.serve(_page(parts, stages), settings.http.host, settings.http.port))
+        if settings.bridge.address:
+            start("cloud-identity", parts.cloud.run())
+            renewed = partial(_renewed, stages.bridge)
+            start("follow-cloud", identities.follow_cloud(parts.cloud, parts.building, renewed))
+            start("bridge", stages.bridge.run())
+        port = await parts.broker.listen(
+            settings.broker.host, settings.broker.port, context.context
+        )
+        _log.info("gateway of %s serves sensors on port %d", parts.site, port)
+        await _be_present(parts)
+
+
+def _renewed(bridge: Bridge, _identity: Identity) -> None:
+    bridge.reconnect("the identity was renewed")
+
+
+def _page(parts: _Parts, stages: _Stages) -> Starlette:
+    return web.make_app(
+        board=parts.board,
+        history=stages.views.history,
+        status=stages.measures.status,
+        metrics=stages.measures.metrics,
+        ready=stages.measures.ready,
+        title=f"{parts.site} gateway",
+        hosts=parts.settings.http.names,
+    )
+
+
+async def _be_present(parts: _Parts) -> None:
+    """Say in the building that the gateway is there, until it is not."""
+    topic = topics.build("presence/{device}", parts.site, GATEWAY)
+
+    async def say(*, online: bool) -> None:
+        payload = envelope.encode(parts.presence(online))
+        await parts.publish(Message(topic=topic, payload=payload, retain=True))
+
+    await say(online=True)
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        await say(online=False)

@@ -1,0 +1,181 @@
+"""Who this gateway is: issuer and server in the building, an enrolled client in the cloud."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plantroom.certs import atomic
+from plantroom.certs.authority import Authority
+from plantroom.certs.bundle import all_from_json
+from plantroom.certs.embedded import EmbeddedSource
+from plantroom.certs.enrolled import BUNDLES_FILE, EnrolledSource
+from plantroom.certs.enrolled_async import AsyncEnrolled
+from plantroom.certs.enrolment_client import Server
+from plantroom.certs.registry import Registry
+from plantroom.certs.svid import verify_peer
+from plantroom.gateway.settings import GatewaySettings
+from plantroom.gateway.state_folder import StateFolder
+from plantroom.policies.embedded import EmbeddedPoint
+from plantroom.wire.clock import Clock
+from plantroom.wire.errors import ConfigError, IdentityError, PlantroomError
+from plantroom.wire.identity import Identity, IdentitySource, Principal, TrustBundle
+from plantroom.wire.spiffe import SpiffeId
+from plantroom.wire.tls import RotatingServerContext
+
+_log = logging.getLogger("plantroom.gateway.identities")
+_BUNDLES_BYTES_MAX = 1 << 20
+
+
+def split_address(address: str, key: str) -> tuple[str, int]:
+    """Split `host:port` (or `[v6]:port`).
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise ConfigError(f"{key} is not host:port", where=address[:80], remedy="as 127.0.0.1:8883")
+    return host.strip("[]"), int(port)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """The SPIFFE IDs that take part."""
+
+    building: SpiffeId
+    cloud: SpiffeId
+    front: SpiffeId
+    enrolment: SpiffeId
+
+    @classmethod
+    def of(cls, settings: GatewaySettings) -> "Names":
+        """Make them from the settings."""
+        agent, cloud = settings.agent, settings.bridge.cloud_trust_domain
+        return cls(
+            building=SpiffeId.parse(f"spiffe://{agent.trust_domain}/agent/{agent.name}"),
+            cloud=SpiffeId.parse(f"spiffe://{cloud}/gateway/{agent.site}"),
+            front=SpiffeId.parse(f"spiffe://{cloud}/{settings.bridge.cloud_id}"),
+            enrolment=SpiffeId.parse(f"spiffe://{cloud}/{settings.identity.cloud_enrol_id}"),
+        )
+
+
+def cloud_source(
+    settings: GatewaySettings, folder: StateFolder, names: Names, clock: Clock
+) -> AsyncEnrolled:
+    """Make the source of this gateway's identity in the cloud; it may have none yet."""
+    identity = settings.identity
+    host, port = split_address(identity.cloud_enrol_address, "identity.cloud_enrol_address")
+    enrolled = EnrolledSource(
+        folder.uplink,
+        spiffe_id=names.cloud,
+        server=Server(host=host, port=port, spiffe_id=names.enrolment),
+        token_file=Path(identity.join_token_file) if identity.join_token_file else None,
+        bundle_file=Path(identity.bundle_file) if identity.bundle_file else None,
+        clock=clock,
+    )
+    return AsyncEnrolled(enrolled, clock=clock)
+
+
+def building_source(
+    settings: GatewaySettings,
+    folder: StateFolder,
+    issuer: tuple[Authority, Registry],
+    cloud: AsyncEnrolled,
+    names: Names,
+) -> EmbeddedSource:
+    """Make the source of this gateway's identity in the building; its entry is made if missing."""
+    identity = settings.identity
+    authority, registry = issuer
+    try:
+        entry = registry.show(names.building)
+    except IdentityError:
+        entry = registry.create(names.building, dns=identity.dns, ips=identity.ips)
+    return EmbeddedSource(
+        authority,
+        names.building,
+        ttl_s=identity.svid_ttl_s,
+        dns=tuple(dict.fromkeys((*entry.dns, *identity.dns))),
+        ips=tuple(dict.fromkeys((*entry.ips, *identity.ips))),
+        bundles=_known_bundles(settings, folder, cloud),
+    )
+
+
+def _known_bundles(
+    settings: GatewaySettings, folder: StateFolder, cloud: AsyncEnrolled
+) -> Mapping[str, TrustBundle]:
+    """Return the bundles that came with the cloud identity, or were given before it."""
+    try:
+        return cloud.current().bundles
+    except IdentityError:
+        given = settings.identity.bundle_file
+        file = Path(given) if given else folder.uplink / BUNDLES_FILE
+        data = atomic.read(file, bytes_max=_BUNDLES_BYTES_MAX)
+        return all_from_json(data) if data else {}
+
+
+def admit(source: IdentitySource) -> Callable[[Any], Principal]:
+    """Return the check of a client's certificate, by what is known when it connects."""
+
+    def check(connection: Any) -> Principal:
+        return verify_peer(connection, source.current())
+
+    return check
+
+
+async def rotate(source: IdentitySource, context: RotatingServerContext) -> None:
+    """Serve new connections with every new identity."""
+    revision = source.current().revision
+    while True:
+        identity = await source.changed(revision)
+        revision = identity.revision
+        try:
+            context.rotate(identity)
+        except IdentityError as error:
+            _log.error("new identity cannot be served, the old one stays: %s", error)
+
+
+async def follow_cloud(
+    cloud: IdentitySource, building: EmbeddedSource, renewed: Callable[[Identity], None]
+) -> None:
+    """Trust the cloud's newest bundle in the building, and connect with the newest SVID."""
+    revision = 0
+    while True:
+        identity = await cloud.changed(revision)
+        revision = identity.revision
+        for bundle in identity.bundles.values():
+            building.set_bundle(bundle)
+        renewed(identity)
+
+
+class RegistryWatch:
+    """Tells policy what the registry file says, also when a command has just changed it."""
+
+    def __init__(self, registry: Registry, point: EmbeddedPoint, *, period_s: float) -> None:
+        self._registry = registry
+        self._point = point
+        self._period_s = period_s
+        self._counter = -1
+
+    def load(self) -> None:
+        """Give policy the present state; before the first connection."""
+        self._counter = self._registry.counter()
+        self._update(self._registry.policy_data())
+
+    def _update(self, data: dict[str, Any]) -> None:
+        self._point.update(registry=data["registry"], revocation=data["revocation"])
+
+    async def run(self) -> None:
+        """Look at the registry's counter for ever; what cannot be read leaves policy as it was."""
+        while True:
+            await asyncio.sleep(self._period_s)
+            try:
+                counter = await asyncio.to_thread(self._registry.counter)
+                if counter != self._counter:
+                    self._update(await asyncio.to_thread(self._registry.policy_data))
+                    self._counter = counter
+                    _log.info("registry has changed, policy follows (change %d)", counter)
+            except PlantroomError as error:
+                _log.error("registry cannot be read, policy stays as it was: %s", error)

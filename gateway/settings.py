@@ -1,0 +1,153 @@
+"""Settings of the gateway: every limit with its default and unit, one section a part."""
+
+from dataclasses import dataclass
+
+from plantroom.broker.settings import BrokerLimits
+from plantroom.wire.settings import option, section
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSection:
+    """Which gateway this is."""
+
+    name: str = option("gateway", "Last element of its SPIFFE ID, and its MQTT name.")
+    site: str = option("building-1", "The building on topics, and its name in the cloud.")
+    trust_domain: str = option("building-1.smart.local", "The building's SPIFFE trust domain.")
+    state: str = option(".plantroom/gateway", "Folder for everything that must survive a restart.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerSection:
+    """Where sensors connect."""
+
+    host: str = option("0.0.0.0", "Address to listen on.")  # noqa: S104 -- sensors come from outside
+    port: int = option(8883, "MQTT over mutual TLS; 0 takes a free port.", low=0, high=65_535)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueSection:
+    """How much is kept until the cloud has it, and what goes when there is no more room."""
+
+    readings_max: int = option(10_000_000, "Readings in the queue and in the history.", low=100)
+    bytes_max: int = option(536_870_912, "Their size on disk, in bytes.", low=1_048_576)
+    age_s_max: float = option(
+        0.0, "Readings that have waited longer (running time) are evicted. 0: never.", low=0
+    )
+    disk_free_bytes_min: int = option(
+        67_108_864, "Below this much free disk publishes are refused.", low=0
+    )
+    policy: str = option(
+        "reject",
+        "When full: refuse publishes, evict the oldest readings, or evict those that arrive.",
+        choices=("reject", "oldest", "newest"),
+    )
+    durability: str = option(
+        "durable",
+        "`relaxed` acknowledges before the disk has it: a power cut may lose readings.",
+        choices=("durable", "relaxed"),
+    )
+    quarantine_bytes_max: int = option(
+        16_777_216, "Raw bytes kept of what is quarantined; beyond, only its books.", low=0
+    )
+    reserve_bytes: int = option(
+        4_194_304, "File that is given up on a full disk, so that space can be freed.", low=0
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgeSection:
+    """The way to the cloud."""
+
+    address: str = option("127.0.0.1:18833", "The cloud's MQTT broker, host:port. Empty: no cloud.")
+    cloud_trust_domain: str = option("smart-building.cloud", "Whom the bridge talks to.")
+    cloud_id: str = option("agent/front", "Path of the cloud broker's SPIFFE ID.")
+    live_readings_max: int = option(500, "Readings in a batch of what arrives.", low=1, high=5000)
+    backfill_readings_max: int = option(
+        500, "Readings in a batch of the backlog.", low=1, high=5000
+    )
+    batch_bytes_max: int = option(
+        1_000_000, "Size of a batch before compression.", low=10_000, high=16_000_000
+    )
+    linger_ms: int = option(50, "How long a live batch waits for company.", low=0, high=60_000)
+    window: int = option(16, "Batches of a lane without their receipt.", low=1, high=256)
+    bytes_per_s_max: int = option(0, "Bandwidth cap of the backlog. 0: none.", low=0)
+    hello_s: float = option(120.0, "How often books are compared with the cloud's.", low=1)
+    answer_timeout_s: float = option(
+        30.0, "After so long without an owed answer the link counts as lost.", low=1
+    )
+    keepalive_s: int = option(60, "MQTT keep-alive.", low=5, high=65_535)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentitySection:
+    """The building's own issuer, and the gateway's identity in the cloud."""
+
+    enrol_host: str = option("0.0.0.0", "Address of the enrolment port.")  # noqa: S104 -- as above
+    enrol_port: int = option(
+        8444, "HTTPS for sensors' enrolment; 0: a free one.", low=0, high=65_535
+    )
+    svid_ttl_s: int = option(3600, "Life of this gateway's SVID.", low=60, high=86_400)
+    dns: tuple[str, ...] = option(("localhost",), "Host names in its server certificate.")
+    ips: tuple[str, ...] = option(("127.0.0.1", "::1"), "Addresses in its server certificate.")
+    cloud_enrol_address: str = option(
+        "127.0.0.1:18834", "Where the cloud gives this gateway its SVID, host:port."
+    )
+    cloud_enrol_id: str = option("agent/front", "Path of that server's SPIFFE ID.")
+    join_token_file: str = option(
+        "", "File with the join token of the cloud. Empty: `uplink/join-token` in the state folder."
+    )
+    bundle_file: str = option(
+        "", "File with the cloud's trust bundle. Empty: `uplink/bundles.json` in the state folder."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSection:
+    """The building's own page, API and metrics; plain HTTP, so loopback only."""
+
+    host: str = option("127.0.0.1", "Address to listen on.")
+    port: int = option(8080, "Port; 0 takes a free one.", low=0, high=65_535)
+    names: tuple[str, ...] = option((), "Further host names under which a browser may ask.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewsSection:
+    """Readable topics with the latest values."""
+
+    publish: bool = option(True, "Publish `view` topics (JSON, retained, in memory only).")
+    period_s: float = option(1.0, "At most one value a point in this time.", low=0.1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySection:
+    """Who decides what a client may do: the Rego bundle, in this process."""
+
+    bundle: str = option("", "Folder of the bundle. Empty: the one that ships with Plantroom.")
+    cache_ttl_s: float = option(300.0, "Longest life of a cached decision.", low=0, high=300)
+    poll_s: float = option(
+        0.5, "How often registry and revocations are looked at.", low=0.1, high=5
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSection:
+    """What is logged, and where to."""
+
+    level: str = option("INFO", "Least severe.", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    target: str = option("stderr", "Where to.", choices=("stderr", "syslog"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySettings:
+    """Everything that `plantroom gateway run` can be told."""
+
+    agent: AgentSection = section(AgentSection)
+    broker: BrokerSection = section(BrokerSection)
+    limits: BrokerLimits = section(BrokerLimits)
+    queue: QueueSection = section(QueueSection)
+    bridge: BridgeSection = section(BridgeSection)
+    identity: IdentitySection = section(IdentitySection)
+    http: HttpSection = section(HttpSection)
+    views: ViewsSection = section(ViewsSection)
+    policy: PolicySection = section(PolicySection)
+    log: LogSection = section(LogSection)

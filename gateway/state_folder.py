@@ -1,0 +1,122 @@
+"""The gateway's state folder: where things lie, who has it, and the reserve for a full disk."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from plantroom.wire.errors import ConfigError, StorageError
+
+_PRIVATE = 0o700
+
+
+@dataclass(frozen=True, slots=True)
+class StateFolder:
+    """Every path below one gateway's state folder."""
+
+    root: Path
+
+    @property
+    def lock(self) -> Path:
+        """Held while a gateway runs here."""
+        return self.root / "gateway.lock"
+
+    @property
+    def queue(self) -> Path:
+        """The queue, with the broker's segments and sessions."""
+        return self.root / "queue.db"
+
+    @property
+    def reserve(self) -> Path:
+        """Given up when the disk is full."""
+        return self.root / "reserve"
+
+    @property
+    def authority(self) -> Path:
+        """The building's root."""
+        return self.root / "authority"
+
+    @property
+    def registry(self) -> Path:
+        """The building's registration entries."""
+        return self.root / "registry.db"
+
+    @property
+    def uplink(self) -> Path:
+        """The identity that the cloud gave this gateway."""
+        return self.root / "uplink"
+
+    def disk_free(self) -> int:
+        """Return the bytes that are free on this disk."""
+        return shutil.disk_usage(self.root).free
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Have the folder alone, for as long as this process lives.
+
+        Raises:
+            StorageError: when the folder cannot be written.
+            ConfigError: when another gateway has it.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True, mode=_PRIVATE)
+            handle = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StorageError(
+                f"state folder cannot be written: {error.strerror}",
+                where=str(self.root),
+                remedy="check owner and mount, or change agent.state",
+            ) from error
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ConfigError(
+                    "another gateway runs on this state folder",
+                    where=str(self.root),
+                    remedy="stop it, or change agent.state",
+                ) from error
+            yield
+        finally:
+            os.close(handle)
+
+
+class Reserve:
+    """A file of real bytes that is deleted on a full disk, so that deletes have room to work."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._path = path
+        self._size = size
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it can still be given up."""
+        return not self._size or self._path.exists()
+
+    def give_up(self) -> bool:
+        """Delete it; False when it was gone already."""
+        try:
+            self._path.unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def make(self, free: int) -> bool:
+        """Make it again where there is room for it twice over; False while there is not."""
+        if self.is_there:
+            return True
+        if free < 2 * self._size:
+            return False
+        draft = self._path.with_suffix(".new")
+        try:
+            with draft.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, self._size)
+                os.fsync(file.fileno())
+            draft.rename(self._path)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            return False
+        return True
