@@ -1,0 +1,61 @@
+"""Times in recordings: text to microseconds since 1970, in a named format and time zone."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, tzinfo
+
+from plantroom.wire.errors import ConfigError
+
+_1970 = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+ISO, UNIX, UNIX_MS = "iso", "unix", "unix_ms"
+
+Parser = Callable[[str], int]
+
+
+def zone(name: str) -> tzinfo:
+    """Return the time zone of this name.
+
+    Raises:
+        ConfigError: when there is none.
+    """
+    if name.upper() == "UTC":
+        return UTC
+    import zoneinfo  # noqa: PLC0415 -- most recordings are in UTC, and a sensor is small
+
+    try:
+        return zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ConfigError(
+            f"no time zone {name!r}", remedy='write a name such as "UTC" or "Europe/Brussels"'
+        ) from error
+
+
+def parser(form: str, timezone: str) -> Parser:
+    """Return what reads times of this form: `iso`, `unix`, `unix_ms` or a strptime pattern.
+
+    The parser raises ValueError, also for a local time that summer time skips; of one that
+    happens twice it takes the first.
+    """
+    if form in {UNIX, UNIX_MS}:
+        scale = 1_000_000 if form == UNIX else 1000
+        return lambda text: _count(text, scale)
+    where = zone(timezone)
+    if form == ISO:
+        return lambda text: _instant(datetime.fromisoformat(text), where)
+    return lambda text: _instant(datetime.strptime(text, form), where)  # noqa: DTZ007 -- `_instant` adds it
+
+
+def _count(text: str, scale: int) -> int:
+    whole, _, rest = text.partition(".")
+    if not whole.isdecimal() or (rest and not rest.isdecimal()):
+        raise ValueError(f"{text!r} is not a count of seconds since 1970")
+    return int(whole) * scale + round(float(f"0.{rest or 0}") * scale)
+
+
+def _instant(local: datetime, where: tzinfo) -> int:
+    if local.tzinfo is not None:
+        return (local - _1970) // _MICROSECOND
+    aware = local.replace(tzinfo=where)
+    if aware.astimezone(UTC).astimezone(where).replace(tzinfo=None) != local:
+        raise ValueError(f"{local} does not exist in {where}: summer time skips it")
+    return (aware - _1970) // _MICROSECOND
