@@ -36,6 +36,7 @@ def prepare(layout: Layout, devices: tuple[Device, ...]) -> frozenset[str]:
     below, above = issuers.building(layout), issuers.cloud(layout)
     authorities = {one.trust_domain: one.authority() for one in (below, above)}
     bundles = {name: authority.bundle() for name, authority in authorities.items()}
+    enrolled.write_bundles(layout.cloud, {below.trust_domain: bundles[below.trust_domain]})
     with above.registry() as registry:
         if not layout.config("cloud").exists():
             _register(registry, (*CLOUD_IDS, UPLINK_ID, OPERATOR_ID, INSPECTOR_ID))

@@ -95,7 +95,7 @@ class Layout:
 
     def device_identity(self, name: str) -> Path:
         """Return where a device keeps its SVID."""
-        return self.device(name)
+        return self.device(name) / "identity"
 
     @property
     def uplink_identity(self) -> Path:

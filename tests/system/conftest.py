@@ -48,6 +48,11 @@ def free_base() -> int:
     raise AssertionError("no six free ports in a row")
 
 
+def alive(pid: int) -> bool:
+    """Say whether this process runs."""
+    return Path(f"/proc/{pid}/exe").exists()
+
+
 class Building:
     """One state folder, and the `plantroom up` that runs in it now."""
 
@@ -69,6 +74,12 @@ class Building:
             check=False,
             env={**os.environ, **(environ or {})},
         )
+
+    def json(self, *words: str) -> Any:
+        """Run a command that prints one JSON document, and return it."""
+        done = self.run(*words)
+        assert done.returncode == 0, done.stderr + self.said() + self.logs()
+        return json.loads(done.stdout)
 
     def start(self, *flags: str, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Start `up` and wait for its line."""
