@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from plantroom.cloud import book_tables, readback
+from plantroom.cloud.membership import belongs_by_name
 from plantroom.cloud.readback import value_of
 from plantroom.cloud.store import Belongs, Committed, Delivery, Remembered, Row, StoredBook
 from plantroom.cloud.store_schema import HOUR_US, MIGRATIONS
-from plantroom.cloud.writing import Writer, belongs_by_name
+from plantroom.cloud.writing import Writer
 from plantroom.views.history import HistoryQuery, Sampled, Series, thin
 from plantroom.wire.database import Database, translated
 from plantroom.wire.errors import StorageError

@@ -18,20 +18,11 @@ from plantroom.cloud.store import Belongs, Committed, Delivery
 from plantroom.cloud.store_schema import STORED
 from plantroom.wire import spans
 from plantroom.wire.envelope import Batch, Receipt, Span
-from plantroom.wire.errors import SpiffeIdError
 from plantroom.wire.ranges import RangeSet
 from plantroom.wire.reading import Reading
-from plantroom.wire.spiffe import SpiffeId
 
 LOG = logging.getLogger("plantroom.cloud.writing")
 FOREIGN, REUSE = "foreign-device", "epoch-reuse"
-
-def belongs_by_name(spiffe_id: str, site: str) -> bool:
-    """Say whether a device's trust domain is that of the site, by the first label."""
-    try:
-        return SpiffeId.parse(spiffe_id).site == site
-    except SpiffeIdError:
-        return False
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from plantroom.views.board import Board
-from plantroom.views.feed import Feeds
+from plantroom.views.feed import BROWSERS_MAX, Feeds
 from plantroom.views.history import POINTS_MAX, History, HistoryQuery
 from plantroom.views.page import STATIC, Page
 from plantroom.views.serving import serve
@@ -51,6 +51,7 @@ def make_app(  # noqa: PLR0913 -- the sources of a page, each named
     title: str,
     ready: Ready = lambda: "",
     hosts: Iterable[str] = (),
+    browsers_max: int = BROWSERS_MAX,
 ) -> Starlette:
     """Make the web application.
 
@@ -60,7 +61,7 @@ def make_app(  # noqa: PLR0913 -- the sources of a page, each named
     `ready` gives the empty text, or why not. `hosts` are further names that a browser may use.
     `app.state.feeds` is closed by `serving.serve` at its end.
     """
-    feeds = Feeds(board, status)
+    feeds = Feeds(board, status, browsers_max=browsers_max)
     handlers = _Handlers(board=board, history=history, status=status, metrics=metrics, ready=ready)
     page = Page(STATIC, title=title)
 

@@ -1,0 +1,254 @@
+"""The cloud from top to bottom: resources first, then the stages in the order data moves.
+
+gateways → front broker → ingest → store → board → dashboard and view topics.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+
+from plantroom.broker.server import Broker
+from plantroom.broker.store import MIGRATIONS as BROKER_TABLES
+from plantroom.broker.store import SqliteStore
+from plantroom.certs.authority import Authority
+from plantroom.certs.embedded import EmbeddedSource
+from plantroom.certs.enrolment_server import EnrolmentServer
+from plantroom.cloud import catalog, identities
+from plantroom.cloud.devices import PRESENCE_FILTER, Devices
+from plantroom.cloud.identities import FRONT, INGESTION, RegistryWatch
+from plantroom.cloud.ingest import Ingest
+from plantroom.cloud.ingest_link import IngestLink
+from plantroom.cloud.membership import belongs_by_name
+from plantroom.cloud.settings import CloudSettings
+from plantroom.cloud.state_folder import StateFolder
+from plantroom.cloud.status import Status
+from plantroom.cloud.store import Store, StoreReader
+from plantroom.policies.cached import CachedPoint
+from plantroom.policies.embedded import EmbeddedPoint
+from plantroom.views import web
+from plantroom.views.board import Board
+from plantroom.views.view_topics import ViewTopics
+from plantroom.wire import tls, topics
+from plantroom.wire.clock import Clock, SystemClock
+from plantroom.wire.database import Database
+from plantroom.wire.errors import PlantroomError
+from plantroom.wire.metrics import Metric
+from plantroom.wire.reading import Reading
+
+LOG = logging.getLogger("plantroom.cloud.app")
+ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- where to dial what listens there
+VIEW_FILTER = topics.subscription("view/{device}/{point}", "+")
+
+
+def open_reader(state: Path, *, kind: str = "sqlite", path: str = "") -> StoreReader:
+    """Open the store of a state folder for looking, whether a cloud runs there or not.
+
+    Raises:
+        StorageError: when there is none, or it cannot be read.
+    """
+    return catalog.READERS[kind](Path(path) if path else StateFolder(state).store)
+
+
+async def main(settings: CloudSettings) -> None:
+    """Run the cloud until cancelled.
+
+    Raises:
+        ConfigError: when a port or the state folder is taken.
+        StorageError: when the state folder cannot be used.
+    """
+    folder = StateFolder(Path(settings.agent.state))
+    with folder.held():
+        async with _opened(settings, folder) as parts:
+            try:
+                await _run(parts)
+            except* PlantroomError as group:
+                raise _first(group) from None
+
+
+def _first(group: BaseExceptionGroup[PlantroomError]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What is open while the cloud runs, from the bottom up."""
+
+    settings: CloudSettings
+    clock: Clock
+    front: EmbeddedSource
+    ingestion: EmbeddedSource
+    registry_watch: RegistryWatch
+    store: Store
+    broker: Broker
+    enrolment: EnrolmentServer
+    board: Board
+    devices: Devices
+
+
+@contextlib.asynccontextmanager
+async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator[_Parts]:
+    """Open storage, identity, policy, and the servers, which do not listen yet."""
+    clock, trust_domain = SystemClock(), settings.agent.trust_domain
+    async with contextlib.AsyncExitStack() as stack:
+        registry = identities.open_registry(settings, folder)
+        stack.callback(registry.close)
+        authority = Authority.open(folder.authority, trust_domain, clock=clock)
+        bundles = identities.known_bundles(settings, folder)
+        front, ingestion = (
+            identities.source_of(name, settings, authority, bundles) for name in (FRONT, INGESTION)
+        )
+        database = Database.open(folder.front, BROKER_TABLES)
+        stack.callback(database.close)
+        path = Path(settings.store.path) if settings.store.path else folder.store
+        store = catalog.STORES[settings.store.kind](path, belongs_by_name)
+        stack.callback(store.close)
+        bundle = Path(settings.policy.bundle) if settings.policy.bundle else None
+        point = EmbeddedPoint.load(bundle, cloud_trust_domain=trust_domain)
+        watch = RegistryWatch(registry, point, period_s=settings.policy.poll_s)
+        watch.load()
+        broker = Broker(
+            limits=settings.limits,
+            store=SqliteStore(database),
+            admit=identities.admit(front),
+            decisions=CachedPoint(point, clock, ttl_s_max=settings.policy.cache_ttl_s),
+            clock=clock,
+            volatile=(VIEW_FILTER,),
+        )
+        enrolment = EnrolmentServer(authority, registry, front, clock=clock)
+        board = Board(devices_max=settings.views.devices_max)
+        yield _Parts(
+            settings=settings,
+            clock=clock,
+            front=front,
+            ingestion=ingestion,
+            registry_watch=watch,
+            store=store,
+            broker=await stack.enter_async_context(broker),
+            enrolment=await stack.enter_async_context(enrolment),
+            board=board,
+            devices=Devices(board),
+        )
+
+
+async def _run(parts: _Parts) -> None:
+    """Start everything in the order in which data moves."""
+    settings = parts.settings
+    await parts.devices.restore(parts.store)
+    parts.broker.watch(PRESENCE_FILTER, parts.devices.present)
+    context = tls.RotatingServerContext(parts.front.current())
+    identity = settings.identity
+    enrol_port = await parts.enrolment.start(identity.enrol_host, identity.enrol_port)
+    front = settings.front
+    port = await parts.broker.listen(front.host, front.port, context.context)
+    LOG.info("front broker on %s:%d, enrolment on port %d", front.host, port, enrol_port)
+    ingest = Ingest(
+        parts.store,
+        belongs=belongs_by_name,
+        clock=parts.clock,
+        shown=partial(_show, parts.board),
+        holes_max=settings.ingest.hello_holes_max,
+    )
+    link = IngestLink(
+        ingest,
+        parts.ingestion,
+        address=lambda: (ANYWHERE.get(front.host, front.host), port),
+        server_id=identities.service_id(settings.agent.trust_domain, FRONT),
+        group_max=settings.ingest.group_batches_max,
+        waiting_max=settings.ingest.waiting_batches_max,
+    )
+    async with asyncio.TaskGroup() as tasks:
+
+        def start(name: str, stage: Coroutine[Any, Any, object]) -> None:
+            tasks.create_task(stage, name=f"cloud.{name}")
+
+        start("registry", parts.registry_watch.run())
+        start("front-identity", parts.front.run())
+        start("ingest-identity", parts.ingestion.run())
+        start("rotation", identities.rotate(parts.front, context))
+        start("ingest", link.run())
+        start("store", parts.store.run())
+        if settings.views.publish:
+            start("views", _view_topics(parts).run())
+        start("http", _serve(parts, _web(parts, ingest, link)))
+
+
+def _show(board: Board, readings: Sequence[Reading], seen_us: int) -> None:
+    """Show what was stored: of each device's readings with the same points, the newest."""
+    newest: dict[tuple[str, tuple[str, ...]], Reading] = {}
+    for reading in readings:
+        key = (reading.device, tuple(point.name for point in reading.points))
+        known = newest.get(key)
+        if known is None or (known.epoch, known.seq) < (reading.epoch, reading.seq):
+            newest[key] = reading
+    for reading in newest.values():
+        board.put(reading, seen_us=seen_us)
+
+
+def _view_topics(parts: _Parts) -> ViewTopics:
+    publisher = str(parts.front.current().svid.spiffe_id)
+    publish = partial(parts.broker.publish, publisher=publisher)
+    return ViewTopics(parts.board, publish, period_s=parts.settings.views.period_s)
+
+
+def _web(parts: _Parts, ingest: Ingest, link: IngestLink) -> Starlette:
+    status = Status(
+        store=parts.store,
+        ingest=ingest,
+        link=link,
+        devices=parts.devices,
+        source=parts.ingestion,
+    )
+
+    def metrics() -> Iterable[Metric]:
+        return [
+            *ingest.metrics(),
+            *status.metrics(parts.board),
+            *parts.broker.metrics(),
+            *parts.enrolment.metrics(),
+        ]
+
+    return web.make_app(
+        board=parts.board,
+        history=parts.store.history,
+        status=status.tell,
+        metrics=metrics,
+        title="All sites",
+        ready=status.why_not_ready,
+        hosts=parts.settings.http.names,
+        browsers_max=parts.settings.http.browsers_max,
+    )
+
+
+async def _serve(parts: _Parts, app: Starlette) -> None:
+    """Serve the dashboard: to this machine as it is, to others over TLS with certificates."""
+    http = parts.settings.http
+    context: tls.RotatingServerContext | None = None
+    if http.tls == "on" or (http.tls == "auto" and not _is_loopback(http.host)):
+        context = tls.RotatingServerContext(parts.front.current())
+    scheme, secured = ("https", context.context) if context else ("http", None)
+
+    def bound(port: int) -> None:
+        LOG.info("dashboard on %s://%s:%d/", scheme, http.host, port)
+
+    async with asyncio.TaskGroup() as tasks:
+        if context is not None:
+            tasks.create_task(identities.rotate(parts.front, context), name="cloud.http-rotation")
+        await web.serve(app, http.host, http.port, context=secured, on_bound=bound)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

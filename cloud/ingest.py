@@ -1,0 +1,201 @@
+"""Ingest: takes what gateways send, commits it together, and answers only then.
+
+A batch that cannot be read, or that alone cannot be committed, is answered `unreadable`: the
+gateway halves it until the culprit is alone. Without an answer a gateway sends again, so nothing
+here has to be kept when the store is in trouble.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from plantroom.cloud import welcoming
+from plantroom.cloud.store import Belongs, Committed, Delivery, Store
+from plantroom.cloud.unpacking import Place, Unpacked, Unreadable, unpack
+from plantroom.wire import envelope, topics
+from plantroom.wire.clock import Clock
+from plantroom.wire.envelope import Batch, Envelope, Hello, Receipt
+from plantroom.wire.errors import StorageError
+from plantroom.wire.link import Message
+from plantroom.wire.metrics import Metric
+from plantroom.wire.reading import Reading
+
+LOG = logging.getLogger("plantroom.cloud.ingest")
+INCARNATIONS_KEPT = 1000
+
+
+class Ingest:
+    """Turns messages into stored readings and answers; `shown` hears of what was new."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        belongs: Belongs,
+        clock: Clock,
+        shown: Callable[[Sequence[Reading], int], None],
+        holes_max: int = 5000,
+    ) -> None:
+        self._store = store
+        self._belongs = belongs
+        self._clock = clock
+        self._shown = shown
+        self._holes_max = holes_max
+        self._commit = 0
+        self._lives: dict[Place, list[int]] = {}
+        self.counts: Counter[str] = Counter()
+        self.quarantined: Counter[str] = Counter()
+        self.last_commit_us: int | None = None
+
+    async def take(self, messages: Sequence[Message]) -> list[Message]:
+        """Commit what the messages bring, and return the answers to publish.
+
+        Raises:
+            StorageError: nothing was stored, nothing may be answered; the gateways send again.
+        """
+        received_us = self._clock.wall_us()
+        found = await asyncio.to_thread(unpack, messages, received_us=received_us)
+        for why in found.refused:
+            LOG.warning("refused %s", why)
+        self.counts["refused"] += len(found.refused)
+        answers = [
+            *await self._deliver(found),
+            *[answer for each in found.unreadable for answer in self._unreadable(each)],
+        ]
+        for place, hello in found.hellos:
+            answers += await self._greet(place, hello, received_us)
+        return answers
+
+    async def _deliver(self, found: Unpacked) -> list[Message]:
+        if not found.deliveries:
+            return []
+        for delivery in found.deliveries:
+            self._watch_lives((delivery.site, delivery.gateway), delivery.batch.incarnation)
+        try:
+            committed = await self._store.commit(found.deliveries)
+        except StorageError:
+            self.counts["failed"] += 1
+            raise
+        except Exception:  # one poisonous batch must not stop the others: each gets its own commit
+            LOG.exception("a group of %d batches cannot be committed", len(found.deliveries))
+            return await self._one_by_one(found)
+        return self._receipts(found.deliveries, committed)
+
+    async def _one_by_one(self, found: Unpacked) -> list[Message]:
+        answers = []
+        for delivery in found.deliveries:
+            try:
+                committed = await self._store.commit([delivery])
+            except StorageError:
+                raise
+            except Exception as error:  # noqa: BLE001 -- as above; it is answered and counted
+                place, batch = (delivery.site, delivery.gateway), delivery.batch
+                found.unreadable.append(
+                    Unreadable(place, batch.incarnation, batch.number, repr(error))
+                )
+            else:
+                answers += self._receipts([delivery], committed)
+        return answers
+
+    def _receipts(self, deliveries: Sequence[Delivery], committed: Committed) -> list[Message]:
+        self.last_commit_us = self._clock.wall_us()
+        self.counts["commits"] += 1
+        self.counts["batches"] += len(deliveries)
+        self.counts["stored"] += len(committed.stored)
+        self.counts["duplicates"] += committed.duplicates
+        self.counts["late"] += committed.late
+        self.quarantined.update(committed.quarantined)
+        self._commit = max(self._commit, *(receipt.commit for receipt in committed.receipts))
+        self._shown(committed.stored, deliveries[0].received_us)
+        return [
+            _answer((delivery.site, delivery.gateway), "receipt/{gateway}", receipt)
+            for delivery, receipt in zip(deliveries, committed.receipts, strict=True)
+        ]
+
+    def _unreadable(self, each: Unreadable) -> list[Message]:
+        LOG.error("unreadable batch of %s, number %d: %s", each.place, each.number, each.why)
+        self.counts["unreadable"] += 1
+        receipt = Receipt(
+            incarnation=each.incarnation,
+            number=each.number,
+            store_id=self._store.store_id,
+            commit=self._commit,
+            unreadable=True,
+        )
+        return [_answer(each.place, "receipt/{gateway}", receipt)]
+
+    async def _greet(self, place: Place, hello: Hello, received_us: int) -> list[Message]:
+        """Book what the gateway knows of, then answer with what the store has of it."""
+        self.counts["hellos"] += 1
+        self._watch_lives(place, hello.incarnation)
+        heads: dict[str, dict[int, int]] = {}
+        for book in hello.books:
+            if self._belongs(book.device, place[0]):
+                heads.setdefault(book.device, {})[book.epoch] = book.highest
+        batch = Batch(
+            incarnation=hello.incarnation, number=hello.number, lane="backfill", heads=heads
+        )
+        delivery = Delivery(site=place[0], gateway=place[1], batch=batch, received_us=received_us)
+        committed = await self._store.commit([delivery])
+        store_id, commit = committed.receipts[0].store_id, committed.receipts[0].commit
+        self._commit = max(self._commit, commit)
+        books = await self._store.books(heads.keys())
+        refill = welcoming.refill(
+            hello, books, store_id=store_id, commit=commit, holes_max=self._holes_max
+        )
+        answers = [
+            _answer(place, "receipt/{gateway}", welcome)
+            for welcome in welcoming.welcomes(hello, books, store_id=store_id, commit=commit)
+        ]
+        if refill is not None:
+            answers.append(_answer(place, "refill/{gateway}", refill))
+        return answers
+
+    def _watch_lives(self, place: Place, incarnation: int) -> None:
+        """Raise an alarm when a former incarnation speaks again: there are two of this gateway."""
+        lives = self._lives.setdefault(place, [])
+        if lives and lives[-1] == incarnation:
+            return
+        if incarnation in lives:
+            self.counts["interleaved"] += 1
+            LOG.error("two gateways of one identity: %s, incarnation %d", place, incarnation)
+            lives.remove(incarnation)
+        lives.append(incarnation)
+        del lives[:-INCARNATIONS_KEPT]
+
+    def metrics(self) -> list[Metric]:
+        """Return every figure now."""
+        name = "plantroom_ingest_{}_total".format
+        return [
+            *(
+                Metric(name(what), "counter", text, self.counts[what])
+                for what, text in _FIGURES.items()
+            ),
+            *(
+                Metric(name("quarantined"), "counter", "Set apart", count, {"reason": reason})
+                for reason, count in sorted(self.quarantined.items())
+            ),
+        ]
+
+
+_FIGURES = {
+    "batches": "Batches committed",
+    "commits": "Commits of the store",
+    "stored": "Readings stored",
+    "duplicates": "Readings that were stored before",
+    "late": "Readings that came after their hour had closed",
+    "unreadable": "Batches that could not be read",
+    "refused": "Messages that could not even be answered",
+    "failed": "Groups that the store could not commit",
+    "hellos": "Hellos answered",
+    "interleaved": "Times that a former incarnation of a gateway spoke again",
+}
+
+
+def _answer(place: Place, pattern: str, answer: Envelope) -> Message:
+    return Message(
+        topic=topics.build(pattern, *place),
+        payload=envelope.encode(answer),
+        content_type=envelope.CONTENT_TYPE,
+    )

@@ -1,0 +1,125 @@
+"""Settings of the cloud: every limit with its default and unit, one section a part."""
+
+from dataclasses import dataclass
+
+from plantroom.broker.settings import BrokerLimits
+from plantroom.wire.settings import option, section
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSection:
+    """Which cloud this is."""
+
+    trust_domain: str = option("smart-building.cloud", "The cloud's SPIFFE trust domain.")
+    state: str = option(".plantroom/cloud", "Folder for everything that must survive a restart.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontSection:
+    """Where gateways connect."""
+
+    host: str = option("0.0.0.0", "Address to listen on.")  # noqa: S104 -- gateways come from outside
+    port: int = option(8883, "MQTT over mutual TLS; 0 takes a free port.", low=0, high=65_535)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestSection:
+    """How batches are taken from gateways."""
+
+    group_batches_max: int = option(
+        64, "Batches of all gateways together that share one commit.", low=1, high=1000
+    )
+    waiting_batches_max: int = option(
+        128, "Batches that wait for a commit before the broker has to wait.", low=1, high=10_000
+    )
+    hello_holes_max: int = option(
+        5000, "Holes that are asked for in one answer to a gateway.", low=1, high=10_000
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSection:
+    """Where readings are kept."""
+
+    kind: str = option("sqlite", "Kind of store.", choices=("sqlite",))
+    path: str = option("", "Its file. Empty: `store.db` in the state folder.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentitySection:
+    """The cloud's own issuer."""
+
+    enrol_host: str = option("0.0.0.0", "Address of the enrolment port.")  # noqa: S104 -- as above
+    enrol_port: int = option(
+        8444, "HTTPS for gateways' enrolment; 0: a free one.", low=0, high=65_535
+    )
+    svid_ttl_s: int = option(
+        3600, "Life of the SVIDs of the cloud's services.", low=60, high=86_400
+    )
+    dns: tuple[str, ...] = option(("localhost",), "Host names in the server certificate.")
+    ips: tuple[str, ...] = option(("127.0.0.1", "::1"), "Addresses in the server certificate.")
+    bundle_file: str = option(
+        "", "File with buildings' trust bundles. Empty: `bundles.json` in the state folder, if any."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSection:
+    """The dashboard, API and metrics."""
+
+    host: str = option("127.0.0.1", "Address to listen on.")
+    port: int = option(8080, "Port; 0 takes a free one.", low=0, high=65_535)
+    tls: str = option(
+        "auto",
+        "TLS with client certificates: auto means unless `host` is loopback."
+        " off is for a port that something in front publishes on loopback only.",
+        choices=("auto", "on", "off"),
+    )
+    names: tuple[str, ...] = option((), "Further host names under which a browser may ask.")
+    browsers_max: int = option(100, "Browsers that follow the feed at a time.", low=1, high=10_000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewsSection:
+    """Latest values: the board, and readable topics with them."""
+
+    devices_max: int = option(
+        2000, "Devices on the board; who was heard of longest ago goes.", low=1
+    )
+    publish: bool = option(True, "Publish `view` topics (JSON, retained, in memory only).")
+    period_s: float = option(1.0, "At most one value a point in this time.", low=0.1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySection:
+    """Who decides what a client may do: the Rego bundle, in this process."""
+
+    bundle: str = option("", "Folder of the bundle. Empty: the one that ships with Plantroom.")
+    cache_ttl_s: float = option(300.0, "Longest life of a cached decision.", low=0, high=300)
+    poll_s: float = option(
+        0.5, "How often registry and revocations are looked at.", low=0.1, high=5
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSection:
+    """What is logged, and where to."""
+
+    level: str = option("INFO", "Least severe.", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    target: str = option("stderr", "Where to.", choices=("stderr", "syslog"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudSettings:
+    """Everything that `plantroom cloud run` can be told."""
+
+    agent: AgentSection = section(AgentSection)
+    front: FrontSection = section(FrontSection)
+    limits: BrokerLimits = section(BrokerLimits)
+    ingest: IngestSection = section(IngestSection)
+    store: StoreSection = section(StoreSection)
+    identity: IdentitySection = section(IdentitySection)
+    http: HttpSection = section(HttpSection)
+    views: ViewsSection = section(ViewsSection)
+    policy: PolicySection = section(PolicySection)
+    log: LogSection = section(LogSection)
