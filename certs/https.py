@@ -11,7 +11,7 @@ import logging
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -93,6 +93,7 @@ class HttpsServer:
         self._slots = asyncio.Semaphore(self._limits.connections_max)
         self._by_address: Counter[str] = Counter()
         self._group = asyncio.TaskGroup()
+        self._accepting: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self.refusals: Counter[str] = Counter()
         self.answers: Counter[int] = Counter()
@@ -107,6 +108,10 @@ class HttpsServer:
         failure: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        await asyncio.sleep(0)  # a task that never began would not close its socket
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.sleep(0)
         for task in self._tasks:
             task.cancel()
         await self._group.__aexit__(kind, failure, traceback)
@@ -118,13 +123,9 @@ class HttpsServer:
             ConfigError: when the address cannot be bound.
         """
         listener = _listener(host, port)
-        self._spawn(self._accept(listener), "certs.https.accept")
+        accepting = self._group.create_task(self._accept(listener), name="certs.https.accept")
+        self._accepting.append(accepting)
         return int(listener.getsockname()[1])
-
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = self._group.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -138,7 +139,11 @@ class HttpsServer:
                     LOG.warning("cannot accept: %s", error.strerror)
                     await asyncio.sleep(ACCEPT_RETRY_S)
                     continue
-                self._spawn(self._connection(accepted, address), "certs.https.connection")
+                task = self._group.create_task(
+                    self._connection(accepted, address), name="certs.https.connection"
+                )
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
 
     async def _connection(self, accepted: socket.socket, address: tuple[Any, ...]) -> None:
         host, peer = str(address[0]), f"{address[0]}:{address[1]}"

@@ -266,6 +266,7 @@ def test_a_renewal_by_anybody_who_is_not_whom_it_says_is_refused(  # noqa: PLR09
         for impostor in impostors:
             with pytest.raises((RefusedError, UnreachableError)):
                 enrolment_client.renew(port.address, building.bundle(), svid=impostor, csr_pem=csr)
+        assert ask(port, "GET", "/bundle")[0] == 200  # by now the last refusal has been counted
         counted = dict(port.server._https.refusals)
     assert counted == {"unknown-issuer": 2, "self-signed": 1, "uri-san": 1, "ca-leaf": 1}
 
