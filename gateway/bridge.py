@@ -26,15 +26,15 @@ Connect = Callable[[], AbstractAsyncContextManager[Link]]
 
 _BACKOFF_S_MIN = 1.0
 _BACKOFF_S_MAX = 30.0
+_STEADY_US = 30_000_000
 _LOOK_S = 0.5
 
 
 def backoff_s(failures: int, chance: float) -> float:
-    """Return how long to wait before the next try: full jitter under a rising ceiling."""
+    """Return how long to wait before the next try: full jitter under a ceiling that doubles."""
     if failures == 0:
         return 0.0
-    ceiling = min(_BACKOFF_S_MAX, _BACKOFF_S_MIN * 2.0 ** min(failures, 10))
-    return max(_BACKOFF_S_MIN * min(1.0, chance * 2), ceiling * chance)
+    return chance * min(_BACKOFF_S_MAX, _BACKOFF_S_MIN * 2.0 ** min(failures - 1, 10))
 
 
 class Bridge:
@@ -68,6 +68,7 @@ class Bridge:
         self._uplink: Uplink | None = None
         self._ended = asyncio.Event()
         self._failures = 0
+        self._ready_us = 0
         self._hurry = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self.progress = Progress(clock)
@@ -151,10 +152,10 @@ class Bridge:
             await asyncio.wait({task, waiter}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             waiter.cancel()
+        self._failures += 1  # taken back once a link has proven steady
         if not ready.is_set() or self._ended.is_set():
-            self._failures += 1
             return self._offline
-        self._failures = 0
+        self._ready_us = self._clock.monotonic_us()
         return self._catching_up
 
     async def _catching_up(self) -> Mode:
@@ -174,6 +175,8 @@ class Bridge:
         return self._offline
 
     async def _lost_within(self, seconds: float) -> bool:
+        if self._clock.monotonic_us() - self._ready_us > _STEADY_US:
+            self._failures = 1
         try:
             async with asyncio.timeout(seconds):
                 await self._ended.wait()

@@ -194,11 +194,22 @@ class Lanes:
         others = self._answered - flight.answered_before
         return flight.attempts >= _UNANSWERED_MAX and others >= _UNANSWERED_MAX
 
-    def reconnected(self, now_us: int) -> None:
-        """Make everything that was sent due at once: what the old link did with it is unknown."""
+    def reconnected(self, now_us: int) -> list[Flight]:
+        """Begin again on a new link, and return what is still in the air.
+
+        What the old link did with a batch is unknown: all are due at once. A batch that was never
+        sent is given up; its readings are still in the queue.
+        """
+        kept = []
         for state in self._lanes.values():
-            for flight in state.in_air.values():
+            halves = {flight.number for flight in state.first}
+            for flight in list(state.in_air.values()):
+                if not flight.attempts and flight.number not in halves:
+                    del state.in_air[flight.number]
+                    continue
                 if flight.attempts:
                     flight.due_us = now_us
                     flight.attempts = 1
                     flight.answered_before = self._answered
+                kept.append(flight)
+        return kept

@@ -225,6 +225,7 @@ class Posting:
         )
         for row in rows:
             self._row(self._book(intake.device, row.epoch), row)
+        intake.rows += rows  # for the views, after the commit
         for error in bad:
             self._bad(intake.device, Bad(error.reason, error.what, delivery[3]))
 

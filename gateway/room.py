@@ -53,23 +53,29 @@ def waiting(depths: dict[int, Depth]) -> Depth:
     return depths[WAITING] + depths[AGAIN]
 
 
-def make(
+def make(  # noqa: PLR0913 -- whose queue, which limits, and what is short
     connection: sqlite3.Connection,
     life: Life,
     limits: Limits,
     in_air: Collection[int],
+    *,
     aged_us: int,
+    short: int = 0,
 ) -> None:
-    """Bring the queue below its limits, as far as the policy allows."""
+    """Bring the queue below its limits, as far as the policy allows.
+
+    `aged_us` is the running time now, `short` how many bytes the disk has too few.
+    """
     if limits.age_us_max:
         _evict_old(connection, life, aged_us - limits.age_us_max, in_air)
     depths = tables.depths(connection)
-    too_much = excess(limits, waiting(depths) + depths[CONFIRMED])
+    too_much = _or_short(excess(limits, waiting(depths) + depths[CONFIRMED]), short)
     if too_much == Depth():
         return
-    _drop_history(connection, too_much)
+    freed = _drop_history(connection, too_much)
     if limits.policy == "oldest":
-        too_much = excess(limits, waiting(tables.depths(connection)))
+        waits = waiting(tables.depths(connection))
+        too_much = _or_short(excess(limits, waits), short - freed)
         if too_much != Depth():
             rows = connection.execute(
                 "SELECT id, book, seq, size, hash FROM reading INDEXED BY reading_waiting"
@@ -78,15 +84,24 @@ def make(
             _evict(connection, life, _until(rows, too_much, in_air), "full")
 
 
-def _drop_history(connection: sqlite3.Connection, too_much: Depth) -> None:
-    """Forget the oldest confirmed readings, unless they still wait to be sent to a new store."""
+def _or_short(too_much: Depth, short: int) -> Depth:
+    return Depth(readings=too_much.readings, bytes=max(too_much.bytes, short))
+
+
+def _drop_history(connection: sqlite3.Connection, too_much: Depth) -> int:
+    """Forget the oldest confirmed readings, unless they still wait to be sent to a new store.
+
+    Returns how many bytes that has freed.
+    """
     if tables.meta(connection, "requeue_last") is not None:
-        return
+        return 0
     rows = connection.execute(
         "SELECT id, book, seq, size, hash FROM reading INDEXED BY reading_history"
         f" WHERE state = {CONFIRMED} ORDER BY id"
     )
-    tables.remove(connection, [row[0] for row in _until(rows, too_much, ())])
+    chosen = _until(rows, too_much, ())
+    tables.remove(connection, [row[0] for row in chosen])
+    return sum(row[3] for row in chosen)
 
 
 _Row = tuple[int, int, int, int, bytes]

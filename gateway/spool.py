@@ -21,7 +21,6 @@ from plantroom.gateway.room import Limits
 from plantroom.gateway.tables import Depth, Life
 from plantroom.wire.database import Database
 from plantroom.wire.envelope import Book, Lane, Note, Receipt, Refill, Welcome
-from plantroom.wire.errors import StorageError
 
 _REQUEUE_STEP = 5_000
 _LIVE_BACKLOG_MAX = 20_000
@@ -132,7 +131,7 @@ class Queue:
         if self._limits.policy == "newest":
             waiting = room.waiting(tables.depths(sql))
             capacity = max(0, self._limits.readings_max - waiting.readings)
-            if room.is_full(self._limits, waiting, self._disk_free(), refusing=False):
+            if room.is_full(self._limits, waiting, self._free(sql), refusing=False):
                 capacity = 0
         posting = Posting(
             sql,
@@ -146,12 +145,22 @@ class Queue:
         posting.flush()
         sql.execute("UPDATE tap SET segment = ? WHERE name = ?", (upto, TAP))
         tables.set_meta(sql, "running_us", aged_us)
-        room.make(sql, self._life, self._limits, self._in_air, aged_us)
-        return self._full(sql)
+        return self._make_room(sql, aged_us)
 
-    def _full(self, sql: sqlite3.Connection) -> bool:
-        """Under `newest` nobody is refused: what arrives is taken and booked as evicted."""
-        free = self._disk_free()
+    def _free(self, sql: sqlite3.Connection) -> int:
+        """Return the bytes that may still be written: on the disk, and free inside the file."""
+        pages = sql.execute("PRAGMA freelist_count").fetchone()[0]
+        size = sql.execute("PRAGMA page_size").fetchone()[0]
+        return self._disk_free() + int(pages * size)
+
+    def _make_room(self, sql: sqlite3.Connection, aged_us: int) -> bool:
+        """Make room, and say whether publishes are refused.
+
+        Under `newest` nobody is refused: what arrives is taken and booked as evicted.
+        """
+        short = max(0, self._limits.disk_free_bytes_min - self._free(sql))
+        room.make(sql, self._life, self._limits, self._in_air, aged_us=aged_us, short=short)
+        free = self._free(sql)
         waiting = room.waiting(tables.depths(sql))
         self._refusing = room.is_full(self._limits, waiting, free, refusing=self._refusing)
         if self._limits.policy != "reject" and free >= self._limits.disk_free_bytes_min:
@@ -166,22 +175,27 @@ class Queue:
     def _tidy(self, sql: sqlite3.Connection) -> bool:
         aged_us = self._running_us()
         tables.set_meta(sql, "running_us", aged_us)
-        room.make(sql, self._life, self._limits, self._in_air, aged_us)
-        return self._full(sql)
+        return self._make_room(sql, aged_us)
 
-    async def connected(self) -> None:
-        """Draw the line between live and backfill anew: live is what arrives from now on."""
-        await self._database.write(self._move_boundary)
+    async def connected(self, flights: Sequence[Flight]) -> None:
+        """Draw the line between live and backfill anew: live is what arrives from now on.
+
+        Just what `flights` carry is in the air; what else was taken (a batch that was being packed
+        when the link was lost) is back in line.
+        """
+        await self._database.write(partial(self._connected, flights))
+
+    def _connected(self, flights: Sequence[Flight], sql: sqlite3.Connection) -> None:
+        self._in_air = {row.id for flight in flights for row in flight.rows}
+        self._notes_in_air = {number for flight in flights for number, _ in flight.notes}
+        self._next["backfill"] = 0
+        self._move_boundary(sql)
 
     async def take(self, lane: Lane, *, readings_max: int, bytes_max: int, notes_max: int) -> Taken:
         """Take the next batch of a lane into the air; notes travel with backfill."""
-        try:
-            return await self._database.write(
-                partial(self._take, lane, readings_max, bytes_max, notes_max)
-            )
-        except StorageError:  # nothing was written, so at worst rows wait for the next connect
-            await self.forget_flights()
-            raise
+        return await self._database.write(
+            partial(self._take, lane, readings_max, bytes_max, notes_max)
+        )
 
     def _take(
         self, lane: Lane, readings_max: int, bytes_max: int, notes_max: int, sql: sqlite3.Connection
@@ -386,16 +400,6 @@ class Queue:
     async def recent(self, device: str, limit: int) -> list[bytes]:
         """Return the latest readings of a device that are still here, as canonical CBOR."""
         return await self._database.read(partial(tables.recent, device=device, limit=limit))
-
-    async def forget_flights(self) -> None:
-        """Put everything that is in the air back in line; their batches are given up."""
-        await self._database.write(self._forget_flights)
-
-    def _forget_flights(self, _sql: sqlite3.Connection) -> None:
-        self._in_air.clear()
-        self._notes_in_air.clear()
-        self._rewind(0)
-        self._next["live"] = self._boundary
 
 
 def _one(sql: sqlite3.Connection, query: str, values: tuple[object, ...]) -> Any:

@@ -56,6 +56,7 @@ class Progress:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self.hellos = 0
         self.heard_us: int | None = None
         self.synced_us: int | None = None
         self.confirmed = 0
@@ -102,7 +103,6 @@ class Uplink:
         self._work = {lane: asyncio.Event() for lane in LANES}
         self._live_idle = asyncio.Event()
         self._live_idle.set()
-        self._hellos = 0
         self._welcomed = asyncio.Event()
         self._hello_open_us: int | None = None
         self._quiet_us = clock.monotonic_us()
@@ -124,8 +124,8 @@ class Uplink:
                 tasks.create_task(self._listen(), name="gateway.uplink-listen")
                 tasks.create_task(self._watch(), name="gateway.uplink-watch")
                 await self._greet()
-                await self._queue.connected()
-                self._lanes.reconnected(self._clock.monotonic_us())
+                flights = self._lanes.reconnected(self._clock.monotonic_us())
+                await self._queue.connected(flights)
                 await self._say_presence(online=True)
                 self._upward.resync()
                 self.ready.set()
@@ -246,7 +246,7 @@ class Uplink:
             self._progress.imbalances += 1
             _log.error("ledger does not close between gateway and cloud: %s", line)
         self._progress.heard()
-        if answer.number == self._hellos:
+        if answer.number == self._progress.hellos:
             self._hello_open_us = None
         self._progress.synced_us = self._clock.wall_us()
         self._welcomed.set()
@@ -281,12 +281,12 @@ class Uplink:
         books = await self._queue.hello_books(
             books_max=self._pace.hello_books_max, bytes_max=self._pace.hello_bytes_max
         )
-        self._hellos += 1
+        self._progress.hellos += 1
         self._hello_open_us = self._hello_open_us or self._clock.monotonic_us()
         self._welcomed.clear()
         hello = Hello(
             incarnation=self._queue.incarnation,
-            number=self._hellos,
+            number=self._progress.hellos,
             gateway=GATEWAY,
             books=tuple(books),
         )
@@ -300,10 +300,11 @@ class Uplink:
 
     async def _hello(self) -> None:
         """Tell every book in turn, at connect all of them, then some every few minutes."""
+        unsaid = await self._queue.unsettled()
         for _ in range(_HELLOS_MAX):
-            unsettled = await self._queue.unsettled()
-            if not unsettled or await self._say_hello() >= unsettled:
+            if unsaid <= 0:
                 break
+            unsaid -= await self._say_hello()
             await self._wait(self._welcomed, self._pace.answer_timeout_s)
         while True:
             await asyncio.sleep(self._pace.hello_s)
