@@ -65,12 +65,15 @@ async def main(settings: CloudSettings) -> None:
         StorageError: when the state folder cannot be used.
     """
     folder = StateFolder(Path(settings.agent.state))
+    failure: BaseException | None = None
     with folder.held():
-        async with _opened(settings, folder) as parts:
-            try:
+        try:
+            async with _opened(settings, folder) as parts:
                 await _run(parts)
-            except* PlantroomError as group:
-                raise _first(group) from None
+        except* PlantroomError as group:
+            failure = _first(group)  # raised in here it would be a group again
+    if failure is not None:
+        raise failure
 
 
 def _first(group: BaseExceptionGroup[PlantroomError]) -> BaseException:

@@ -1,7 +1,7 @@
-"""Readings, batches and real recordings for the cloud's tests."""
+"""Deliveries of readings, notes, and real recordings, as the cloud gets them."""
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,8 +16,6 @@ SITE = "building-1"
 DEVICE = "spiffe://building-1.smart.local/agent/hvac-001"
 T0_US = 1_767_225_600_000_000
 MINUTE_US = 60_000_000
-
-Made = Callable[..., Reading]
 
 
 def reading(
@@ -43,7 +41,7 @@ def reading(
     )
 
 
-def delivery(
+def delivery(  # noqa: PLR0913 -- a delivery's parts, each with its default
     readings: Iterable[Reading] = (),
     *,
     notes: Iterable[Note] = (),
