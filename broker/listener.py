@@ -136,4 +136,7 @@ class Listener:
 
 
 def _why(error: BaseException) -> str:
-    return getattr(error, "reason", None) or str(error) or type(error).__name__
+    for name in ("verify_message", "reason"):  # "certificate has expired" says more than its class
+        if text := getattr(error, name, None):
+            return str(text)
+    return str(error) or type(error).__name__
