@@ -1,0 +1,449 @@
+"""What the broker does with each packet, seen from the wire."""
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from plantroom.broker.codes import Code
+from plantroom.broker.memory import MemorySink
+from plantroom.broker.properties import Property
+from plantroom.broker.settings import BrokerLimits
+from tests.broker.harness import (
+    DISCONNECT,
+    Rules,
+    packet,
+    puback,
+    publish,
+    running,
+    subscribe,
+    text,
+    unsubscribe,
+)
+
+BOTH = pytest.mark.parametrize("version", [4, 5])
+
+
+@BOTH
+@pytest.mark.parametrize("published", [0, 1, 2])
+@pytest.mark.parametrize("granted", [0, 1, 2])
+def test_delivered_qos_is_the_lower_of_the_two(version: int, published: int, granted: int) -> None:
+    async def scenario() -> None:
+        async with running() as live:
+            reader = await live.client("reader", version=version)
+            assert await reader.subscribe(("a/+", granted)) == bytes((granted,))
+            writer = await live.client("writer", version=version)
+            writer.publish("a/b", b"hello", qos=published, packet_id=9)
+            first, body = await reader.frame()
+            assert first == 0x30 | min(published, granted) << 1
+            assert body.startswith(text("a/b"))
+            assert body.endswith(b"hello")
+
+    asyncio.run(scenario())
+
+
+@BOTH
+def test_qos_2_comes_once_however_often_it_is_sent(version: int) -> None:
+    async def scenario() -> None:
+        async with running() as live:
+            reader = await live.client("reader", version=version)
+            await reader.subscribe(("a", 2))
+            writer = await live.client("writer", version=version)
+            writer.publish("a", b"1", qos=2, packet_id=5)
+            writer.publish("a", b"1", qos=2, packet_id=5, dup=True)
+            assert await writer.frames(2) == [(0x50, b"\0\5")] * 2
+            writer.send(b"\x62\x02\0\5")
+            assert await writer.frame() == (0x70, b"\0\5")
+            writer.publish("a", b"2", qos=2, packet_id=5)  # the id is free again
+            assert await writer.frame() == (0x50, b"\0\5")
+            frames = await reader.frames(2)
+            assert [body[-1:] for _, body in frames] == [b"1", b"2"]
+            reader.send(b"\x50\x02\0\1")
+            assert await reader.frame() == (0x62, b"\0\1")
+            reader.send(b"\x70\x02\0\1")
+            assert await reader.silent()
+
+    asyncio.run(scenario())
+
+
+@BOTH
+def test_messages_of_one_qos_keep_their_order_across_fast_and_plain_path(version: int) -> None:
+    async def scenario() -> None:
+        async with running() as live:
+            reader = await live.client("reader", version=version)
+            await reader.subscribe(("a", 1))
+            writer = await live.client("writer", version=version)
+            sent = []
+            for number in range(1, 60):
+                qos = number % 3 if number % 3 < 2 else 1
+                dup = number % 5 == 0 and qos == 1
+                sent.append(
+                    publish(
+                        "a", b"%d" % number, qos=qos, packet_id=number, dup=dup, version=version
+                    )
+                )
+            writer.send(*sent)
+            got: dict[int, list[int]] = {0: [], 1: []}
+            for _ in sent:
+                first, body = await reader.frame()
+                assert not first & 8, "DUP is not passed on"
+                qos = first >> 1 & 3
+                got[qos].append(int(body[3 + 2 * qos + (version == 5) :]))
+            assert got[0] == [n for n in range(1, 60) if n % 3 == 0]  # 4.6: of one QoS
+            assert got[1] == [n for n in range(1, 60) if n % 3]
+
+    asyncio.run(scenario())
+
+
+@BOTH
+def test_puback_comes_for_every_publish_in_order(version: int) -> None:
+    async def scenario() -> None:
+        async with running() as live:
+            raw = await live.client("w", version=version)
+            order = [7, 3, 65_535, 1, 2]
+            raw.send(*(publish("t", packet_id=n, version=version) for n in order))
+            frames = await raw.frames(len(order))
+            assert frames == [(0x40, n.to_bytes(2, "big")) for n in order]
+
+    asyncio.run(scenario())
+
+
+@BOTH
+def test_retained_message_is_sent_with_retain_and_removed_by_an_empty_one(version: int) -> None:
+    async def scenario() -> None:
+        async with running() as live:
+            writer = await live.client("writer", version=version)
+            reader = await live.client("reader", version=version)
+            await reader.subscribe(("r/#", 1))
+            writer.publish("r/1", b"on", retain=True)
+            await writer.acknowledged()
+            assert (await reader.frame())[0] == 0x32  # live: RETAIN is not set
+            late = await live.client("late", version=version)
+            await late.subscribe(("r/+", 0))
+            first, body = await late.frame()
+            assert first == 0x31
+            assert body.endswith(b"on")
+            writer.publish("r/1", b"", retain=True, packet_id=2)
+            await writer.acknowledged(2)
+            assert (await late.frame())[0] == 0x30  # delivered as usual, and then gone
+            last = await live.client("last", version=version)
+            await last.subscribe(("r/+", 0))
+            assert await last.silent()
+
+    asyncio.run(scenario())
+
+
+def test_subscriber_sees_the_retained_value_before_what_comes_after() -> None:
+    async def scenario() -> None:
+        async with running() as live:
+            raw = await live.client("both")
+            raw.send(
+                publish("r", b"old", retain=True, packet_id=1),
+                subscribe(("r", 1), packet_id=2),
+                publish("r", b"new", retain=True, packet_id=3),
+            )
+            frames = await raw.frames(5)
+            values = [body[-3:] for first, body in frames if first >> 4 == 3]
+            assert values == [b"old", b"new"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("handling", "first_time", "again"), [(0, 1, 1), (1, 1, 0), (2, 0, 0)])
+def test_retain_handling(handling: int, first_time: int, again: int) -> None:
+    async def scenario() -> None:
+        async with running() as live:
+            raw = await live.client("r", version=5)
+            raw.publish("r", b"v", retain=True)
+            await raw.acknowledged()
+            for expected in (first_time, again):
+                await raw.subscribe(("r", handling << 4))
+                if expected:
+                    assert (await raw.frame())[0] == 0x31
+                assert await raw.silent()
+
+    asyncio.run(scenario())
+
+
+def test_retain_as_published_and_no_local() -> None:
+    async def scenario() -> None:
+        async with running() as live:
+            raw = await live.client("own", version=5)
+            await raw.subscribe(("a", 1 | 8), ("b", 1 | 4))
+            other = await live.client("other", version=5)
+            other.publish("a", b"x", retain=True)
+            assert (await raw.frame())[0] == 0x33
+            raw.publish("b", b"mine")
+            await raw.acknowledged()
+            assert await raw.silent()
+            other.publish("b", b"theirs", packet_id=2)
+            assert (await raw.frame())[1].endswith(b"theirs")
+
+    asyncio.run(scenario())
+
+
+def test_overlapping_subscriptions_give_one_copy_with_all_identifiers() -> None:
+    async def scenario() -> None:
+        async with running() as live:
+            raw = await live.client("s", version=5)
+            await raw.subscribe(("a/#", 0), properties={Property.SUBSCRIPTION_ID: 7})
+            await raw.subscribe(("a/+", 1), properties={Property.SUBSCRIPTION_ID: 300})
+            raw.publish("a/b", b"x")
+            frames = await raw.frames(2)
+            (body,) = [body for first, body in frames if first == 0x32]
+            assert b"\x0b\x07\x0b\xac\x02" in body
+            assert await raw.silent()
+
+    asyncio.run(scenario())
+
+
+def test_shared_subscription_gives_each_message_to_one_member() -> None:
+    async def scenario() -> None:
+        async with running() as live:
+            members = [await live.client(f"m{n}", version=5) for n in range(2)]
+            for member in members:
+                await member.subscribe(("$share/g/a/#", 1))
+            writer = await live.client("w", version=5)
+            for number in range(1, 11):
+                writer.publish("a/b", b"%d" % number, packet_id=number)
+                await writer.acknowledged(number)
+            counts = []
+            for member in members:
+                count = 0
+                member.send(b"\xc0\0")
+                while (await member.frame())[0] != 0xD0:
+                    count += 1
+                counts.append(count)
+            assert counts == [5, 5]
+
+    asyncio.run(scenario())
+
+
+def test_topic_alias_stands_for_its_topic() -> None:
+    async def scenario() -> None:
+        async with running() as live:
+            reader = await live.client("reader")
+            await reader.subscribe(("long/topic", 1))
+            raw = await live.client("a", version=5)
+            raw.publish("long/topic", b"1", properties={Property.TOPIC_ALIAS: 2})
+            raw.publish("", b"2", packet_id=2, properties={Property.TOPIC_ALIAS: 2})
+            frames = await reader.frames(2)
+            assert [body[-1:] for _, body in frames] == [b"1", b"2"]
+            assert all(body.startswith(text("long/topic")) for _, body in frames)
+            await raw.frames(2)
+            raw.publish("", b"3", packet_id=3, properties={Property.TOPIC_ALIAS: 3})
+            first, body = await raw.frame()
+            assert (first, body[0]) == (0xE0, Code.TOPIC_ALIAS_INVALID)
+
+    asyncio.run(scenario())
+
+
+def test_message_expiry_counts_the_waiting_and_ends_it() -> None:
+    async def scenario() -> None:
+        async with running() as live:
+            options: dict[str, Any] = {
+                "version": 5,
+                "clean": False,
+                "properties": {Property.SESSION_EXPIRY: 1000},
+            }
+            reader = await live.client("reader", **options)
+            await reader.subscribe(("a", 1))
+            reader.send(DISCONNECT)
+            assert await reader.closed()
+            writer = await live.client("w", version=5)
+            writer.publish("a", b"short", properties={Property.MESSAGE_EXPIRY: 5})
+            writer.publish("a", b"long", packet_id=2, properties={Property.MESSAGE_EXPIRY: 100})
+            await writer.frames(2)
+            live.clock.jump(10)
+            reader = await live.client("reader", **options)
+            _, body = await reader.frame()
+            assert body.endswith(b"long")
+            left_s = int.from_bytes(body[7:11], "big")
+            assert body[6] == Property.MESSAGE_EXPIRY
+            assert 88 <= left_s <= 90
+            assert await reader.silent()
+
+    asyncio.run(scenario())
+
+
+def test_receive_maximum_of_the_client_is_respected() -> None:
+    async def scenario() -> None:
+        async with running() as live:
+            reader = await live.client("r", version=5, properties={Property.RECEIVE_MAXIMUM: 2})
+            await reader.subscribe(("a", 1))
+            writer = await live.client("w", version=5)
+            writer.send(*(publish("a", packet_id=n, version=5) for n in range(1, 6)))
+            await writer.frames(5)
+            await reader.frames(2)
+            assert await reader.silent()
+            reader.send(puback(1))
+            assert (await reader.frame())[0] == 0x32
+            reader.send(puback(3), puback(2))
+            await reader.frames(2)
+            assert await reader.silent()
+
+    asyncio.run(scenario())
+
+
+def test_client_that_exceeds_our_receive_maximum_is_disconnected() -> None:
+    async def scenario() -> None:
+        limits = BrokerLimits(receive_maximum=3, sys_interval_s=0.0)
+        async with running(limits=limits) as live:
+            raw = await live.client("w", version=5)
+            raw.send(*(publish("a", packet_id=n, version=5) for n in range(1, 9)))
+            frames = []
+            while not frames or frames[-1][0] != 0xE0:
+                frames.append(await raw.frame())
+            assert frames[-1][1][0] == Code.RECEIVE_MAXIMUM_EXCEEDED
+
+    asyncio.run(scenario())
+
+
+def test_maximum_packet_size_of_the_client_is_respected() -> None:
+    async def scenario() -> None:
+        async with running() as live:
+            raw = await live.client("r", version=5, properties={Property.MAXIMUM_PACKET_SIZE: 40})
+            await raw.subscribe(("a", 1))
+            raw.publish("a", b"x" * 100, packet_id=1)
+            await raw.acknowledged(1)
+            raw.publish("a", b"small", packet_id=2)
+            frames = await raw.frames(2)
+            assert {first for first, _ in frames} == {0x40, 0x32}
+            assert await raw.silent()
+
+    asyncio.run(scenario())
+
+
+@BOTH
+def test_dollar_topics_are_refused_without_hurting_the_connection(version: int) -> None:
+    async def scenario() -> None:
+        async with running() as live:
+            raw = await live.client("r", version=version)
+            await raw.subscribe(("$SYS/#", 0))
+            raw.publish("$SYS/broker/uptime", b"lies", packet_id=3)
+            first, body = await raw.frame()
+            assert (first, body[:2]) == (0x40, b"\0\3")
+            if version == 5:
+                assert body[2] == Code.TOPIC_NAME_INVALID
+            assert await raw.silent()
+
+    asyncio.run(scenario())
+
+
+def test_denied_publish_of_mqtt_5_gets_code_and_decision(caplog: Any) -> None:
+    async def scenario() -> None:
+        rules = Rules(lambda question: question.topic == "forbidden")
+        sink = MemorySink()
+        async with running(decisions=rules, sink=sink, taps=("#",)) as live:
+            raw = await live.client("r", version=5)
+            raw.send(
+                publish("allowed", packet_id=1, version=5),
+                publish("forbidden", packet_id=2, version=5),
+                publish("allowed", packet_id=3, version=5),
+            )
+            frames = await raw.frames(3)
+            assert frames[0] == (0x40, b"\0\1")
+            assert frames[1][1][:3] == b"\0\2" + bytes((Code.NOT_AUTHORIZED,))
+            assert b"not-yours (decision d" in frames[1][1]
+            assert frames[2] == (0x40, b"\0\3")
+            stored = b"".join(data for _, data in sink.segments.values())
+            assert stored.count(b"allowed") == 2
+            assert b"forbidden" not in stored
+
+    with caplog.at_level(logging.INFO, "plantroom.broker.audit"):
+        asyncio.run(scenario())
+    denied = [r.getMessage() for r in caplog.records if "publish-denied" in r.getMessage()]
+    assert len(denied) == 1
+    assert "topic=forbidden" in denied[0]
+    assert "decision_id=d" in denied[0]
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_denied_publish_of_mqtt_3_closes_the_connection(qos: int) -> None:
+    async def scenario() -> None:
+        rules = Rules(lambda question: question.topic == "forbidden")
+        async with running(decisions=rules) as live:
+            raw = await live.client("r")
+            raw.publish("forbidden", qos=0)
+            assert await raw.silent()
+            raw.publish("forbidden", qos=qos)
+            assert await raw.closed()
+
+    asyncio.run(scenario())
+
+
+@BOTH
+def test_denied_subscription_is_told_and_others_are_granted(version: int) -> None:
+    async def scenario() -> None:
+        rules = Rules(lambda question: question.topic == "secret/#")
+        async with running(decisions=rules) as live:
+            raw = await live.client("r", version=version)
+            codes = await raw.subscribe(("secret/#", 1), ("open/#", 1))
+            assert codes == bytes((Code.NOT_AUTHORIZED if version == 5 else 0x80, 1))
+
+    asyncio.run(scenario())
+
+
+def test_invalid_filter_is_refused_by_its_own_code() -> None:
+    async def scenario() -> None:
+        async with running() as live:
+            raw = await live.client("r", version=5)
+            codes = await raw.subscribe(("a/#/b", 1), ("a+", 1), ("fine", 1))
+            assert codes == bytes((Code.TOPIC_FILTER_INVALID, Code.TOPIC_FILTER_INVALID, 1))
+
+    asyncio.run(scenario())
+
+
+@BOTH
+def test_unsubscribe_stops_the_messages(version: int) -> None:
+    async def scenario() -> None:
+        async with running() as live:
+            raw = await live.client("r", version=version)
+            await raw.subscribe(("a", 1))
+            raw.send(unsubscribe(["a", "never"], packet_id=4, version=version))
+            first, body = await raw.frame()
+            assert first == 0xB0
+            assert body == (b"\0\4" if version == 4 else b"\0\4\0\0\x11")
+            raw.publish("a")
+            await raw.acknowledged()
+            assert await raw.silent()
+
+    asyncio.run(scenario())
+
+
+def test_auth_is_a_protocol_error() -> None:
+    async def scenario() -> None:
+        async with running() as live:
+            raw = await live.client("r", version=5)
+            raw.send(packet(0xF0, b""))
+            first, body = await raw.frame()
+            assert (first, body[0]) == (0xE0, Code.PROTOCOL_ERROR)
+
+    asyncio.run(scenario())
+
+
+def test_subscriptions_have_a_limit() -> None:
+    async def scenario() -> None:
+        limits = BrokerLimits(session_subscriptions_max=2, sys_interval_s=0.0)
+        async with running(limits=limits) as live:
+            raw = await live.client("r", version=5)
+            codes = await raw.subscribe(("a", 0), ("b", 0), ("c", 0), ("a", 1))
+            assert codes == bytes((0, 0, Code.QUOTA_EXCEEDED, 1))
+
+    asyncio.run(scenario())
+
+
+def test_retained_messages_have_a_limit() -> None:
+    async def scenario() -> None:
+        limits = BrokerLimits(retained_max=1, sys_interval_s=0.0)
+        async with running(limits=limits) as live:
+            raw = await live.client("r", version=5)
+            raw.publish("a", retain=True, packet_id=1)
+            await raw.acknowledged(1)
+            raw.publish("b", retain=True, packet_id=2)
+            assert (await raw.frame())[1][:3] == b"\0\2" + bytes((Code.QUOTA_EXCEEDED,))
+            raw.publish("a", b"", retain=True, packet_id=3)
+            await raw.acknowledged(3)
+
+    asyncio.run(scenario())
