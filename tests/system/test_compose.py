@@ -157,7 +157,7 @@ HEADS = """
 import json, pathlib, sqlite3, sys
 (path,) = pathlib.Path("/state/devices", sys.argv[1]).rglob("outbox.db")
 rows = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True).execute(
-    "SELECT epoch, max(seq) FROM outbox GROUP BY epoch")
+    "SELECT epoch, max(seq) FROM reading GROUP BY epoch")
 print(json.dumps(rows.fetchall()))
 """
 
