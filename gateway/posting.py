@@ -39,9 +39,13 @@ class _Book:
     known: int  # highest seq heard of
     booked: int  # highest seq that is evicted, quarantined or gone
     fresh: dict[int, bytes] = field(default_factory=dict)
-    received: RangeSet = field(default_factory=RangeSet)
     refused: RangeSet = field(default_factory=RangeSet)
     hashes: list[tuple[int, bytes]] = field(default_factory=list)
+
+    @property
+    def received(self) -> RangeSet:
+        """What this transaction has received."""
+        return RangeSet(tables.runs(sorted(self.fresh)))
 
 
 class Posting:
@@ -119,7 +123,6 @@ class Posting:
             self._reused(book, row)
 
     def _queue(self, book: _Book, row: Row, state: int) -> None:
-        book.received.add(row.seq)
         book.fresh[row.seq] = row.hash
         if self._capacity is not None:
             if self._capacity <= 0:
@@ -300,15 +303,17 @@ class Posting:
             tables.tally(self._sql, "duplicates", self.duplicates)
 
     def _close(self, book: _Book) -> None:
-        for first, last in book.received:
+        for first, last in tables.runs(sorted(book.fresh)):
             spans.add(self._sql, (book.id, RECEIVED), first, last)
         for first, last in book.refused:
             spans.add(self._sql, (book.id, EVICTED), first, last, "full")
             key = (book.device, book.epoch)
             tables.say(self._sql, self._life, "evicted", key, (first, last), "full")
             tables.tally(self._sql, "evicted:full", last - first + 1)
-        hashes = [(seq, digest) for seq, digest in book.hashes if seq not in book.refused]
+        hashes = book.hashes
+        if book.refused:
+            hashes = [(seq, digest) for seq, digest in hashes if seq not in book.refused]
         books.add_hashes(self._sql, book.id, hashes)
         books.raise_highest(self._sql, book.id, max(book.known, book.highest))
-        if book.received:
+        if book.fresh:
             books.unsettle(self._sql, book.id)
