@@ -124,7 +124,10 @@ class Building:
     def wait(self, *, deadline_s: float) -> int:
         """Wait until `up` ends by itself, and return its exit code."""
         assert self.up is not None
-        return self.up.wait(deadline_s)
+        assert self.up.stdout is not None
+        code = self.up.wait(deadline_s)
+        self.up.stdout.close()
+        return code
 
     def stop(self, number: signal.Signals = signal.SIGTERM, *, deadline_s: float = 60.0) -> int:
         """Stop `up` as Ctrl-C does, and return its exit code."""
@@ -149,8 +152,7 @@ class Building:
             except subprocess.TimeoutExpired:
                 self.up.kill()
                 self.up.wait()
-        assert self.up.stdout is not None
-        self.up.stdout.close()
+        self.wait(deadline_s=1)
 
 
 Make = Callable[..., Building]

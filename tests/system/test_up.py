@@ -109,7 +109,7 @@ def test_after_a_kill_of_up_itself_nothing_is_left_and_the_next_start_works(
     until(lambda: building.export("hvac-001"), deadline_s=30, what="stored readings")
     assert building.up is not None
     building.up.kill()
-    building.up.wait()
+    building.wait(deadline_s=5)
     until(
         lambda: not any(map(alive, ready["pids"].values())),
         deadline_s=10,
