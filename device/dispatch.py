@@ -121,9 +121,11 @@ class Dispatch:
 
     def _lingers(self, now_s: float) -> bool:
         """Say whether a pack that is not full may still wait for more."""
-        if not self._rules.linger_s or self._outbox.counts.unsent >= self._rules.batch_readings:
+        if not self._rules.linger_s:
             return False
-        if not self._outbox.counts.unsent:
+        aloft = sum(len(one.readings) for one, _ in self._air.values() if not one.parked)
+        ready = self._outbox.counts.unsent - aloft
+        if not 0 < ready < self._rules.batch_readings:
             self._lingers_since_s = None
             return False
         if self._lingers_since_s is None:
@@ -183,6 +185,7 @@ class Dispatch:
             (reading,) = parcel.readings
             self._parked_behind = (reading.epoch, reading.seq) if parcel.parked else _NONE
             self._outbox.park(parcel.readings)
+            self._parked_at_s = now_s + self._rules.parked_retry_s
             return
         self._outbox.untake(parcel.readings)
         self._limit = max(1, len(parcel.readings) // 2)
