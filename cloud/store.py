@@ -1,7 +1,7 @@
 """The store seam: where readings end up, with the books that prove it.
 
 What is committed together is durable together: readings, their ranges and digests, notes, and the
-commit counter. An implementation is held to `tests/cloud/store_contract.py`.
+commit counter. An implementation is held to `tests/cloud/test_store.py`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -1,0 +1,106 @@
+"""What is the SQLite store's alone; its behaviour as a store is in test_store.py."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from plantroom.cloud.membership import belongs_by_name
+from plantroom.cloud.sqlite_store import SqliteReader, SqliteStore
+from plantroom.wire.errors import StorageError, StorageFullError
+from tests.fakes.deliveries import delivery, reading
+
+
+def filled(path: Path, count: int = 2500) -> None:
+    async def main() -> None:
+        store = SqliteStore(path, belongs=belongs_by_name)
+        await store.commit([delivery(map(reading, range(count)))])
+        store.close()
+        store.close()  # closing twice is once
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE r SET value = 21.5 WHERE seq = 1234 AND value = 143.4",
+        "DELETE FROM r WHERE seq = 1234",
+        "UPDATE r SET seq = 2600 WHERE seq = 1234",
+        "UPDATE r SET value = x'00' WHERE seq = 1234 AND value = x'01'",
+        "UPDATE series SET unit = 'K' WHERE unit = 'Cel'",
+    ],
+)
+def test_one_changed_row_is_named_by_its_segment(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "store.db"
+    filled(path)
+    connection = sqlite3.connect(path)
+    assert connection.execute(change).rowcount > 0
+    connection.commit()
+    connection.close()
+    reader = SqliteReader(path)
+    (book,) = reader.books()
+    assert 1 in reader.verify(book)
+    assert reader.verify(book) == ([0, 1, 2] if "series" in change else [1])
+    reader.close()
+
+
+def test_reader_reads_beside_a_writer_and_sees_one_moment(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    filled(path, 10)
+
+    async def main() -> None:
+        store = SqliteStore(path)
+        reader = SqliteReader(path)
+        rows = reader.export()
+        next(rows)
+        await store.commit([delivery(map(reading, range(10, 20)), number=2)])
+        assert {row.seq for row in rows} == set(range(10))
+        assert {row.seq for row in reader.export()} == set(range(20))
+        reader.close()
+        store.close()
+
+    asyncio.run(main())
+
+
+def test_reader_of_nothing_says_so(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="there is no store"):
+        SqliteReader(tmp_path / "none.db")
+
+
+def test_full_disk_stores_nothing_and_recovers(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+
+    async def main() -> None:
+        store = SqliteStore(path)
+        await store.commit([delivery(map(reading, range(10)))])
+        writer = store._database._writer
+        (pages,) = writer.execute("PRAGMA page_count").fetchone()
+        writer.execute(f"PRAGMA max_page_count = {pages + 2}")
+        with pytest.raises(StorageFullError):
+            await store.commit([delivery(map(reading, range(10, 5000)), number=2)])
+        writer.execute("PRAGMA max_page_count = 1000000")
+        done = await store.commit([delivery(map(reading, range(10, 5000)), number=2)])
+        assert len(done.stored) == 4990
+        assert len((await store.books())[0].stored) == 5000
+        store.close()
+
+    asyncio.run(main())
+
+
+def test_quarantine_keeps_raw_bytes_up_to_its_bound(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+
+    async def main() -> None:
+        store = SqliteStore(path, raw_bytes_max=200)
+        foreign = [reading(n, device="spiffe://elsewhere.example/agent/x") for n in range(5)]
+        await store.commit([delivery(foreign)])
+        store.close()
+
+    asyncio.run(main())
+    connection = sqlite3.connect(path)
+    kept = [raw is not None for (raw,) in connection.execute("SELECT raw FROM quarantine")]
+    connection.close()
+    assert len(kept) == 5
+    assert 0 < sum(kept) < 5
