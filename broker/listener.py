@@ -76,6 +76,10 @@ class Listener:
         """The bound port."""
         return int(self._socket.getsockname()[1])
 
+    def close(self) -> None:
+        """Stop listening; also a listener that never got to `run`."""
+        self._socket.close()
+
     async def run(self, group: asyncio.TaskGroup) -> None:
         """Accept until cancelled."""
         loop = asyncio.get_running_loop()
@@ -96,7 +100,7 @@ class Listener:
                     self._greet(accepted, f"{address[0]}:{address[1]}"), name="broker.handshake"
                 )
         finally:
-            self._socket.close()
+            self.close()
 
     async def _greet(self, accepted: socket.socket, address: str) -> None:
         """Do the handshake and check the identity of one accepted socket."""

@@ -81,6 +81,7 @@ class Broker:
             decisions.on_change(self._recheck.want)
         self._tasks = asyncio.TaskGroup()
         self._running: list[asyncio.Task[None]] = []
+        self._listeners: list[Listener] = []
         self._journal_task: asyncio.Task[None] | None = None
         self._started_us = clock.monotonic_us()
 
@@ -104,6 +105,8 @@ class Broker:
     ) -> None:
         for task in self._running:
             task.cancel()
+        for listener in self._listeners:
+            listener.close()
         for connection in list(self._engine.connections):
             connection.fail(Code.SERVER_SHUTTING_DOWN, "server shutting down")
         self._engine.journal.close()
@@ -119,6 +122,7 @@ class Broker:
             ConfigError: when the port is taken.
         """
         listener = Listener(self._engine, self._handler, bind(host, port), context, self._admit)
+        self._listeners.append(listener)
         self._running.append(
             self._tasks.create_task(listener.run(self._tasks), name="broker.listener")
         )

@@ -112,13 +112,17 @@ class Live:
         assert answer[1][1] == 0, answer
         return raw
 
+    def keep_clients(self) -> None:
+        """Leave the clients to the test."""
+        self._clients.clear()
+
     def close_clients(self) -> None:
         for raw in self._clients:
             raw.close()
 
 
 @asynccontextmanager
-async def running(
+async def running(  # noqa: PLR0913 -- the parts of a broker
     *,
     sink: Sink | None = None,
     limits: BrokerLimits | None = None,
@@ -222,7 +226,7 @@ class Raw:
             return body[position + length :]
         return body[2:]
 
-    def publish(
+    def publish(  # noqa: PLR0913 -- the fields of a packet
         self,
         topic: str,
         payload: bytes = b"x",
@@ -259,7 +263,7 @@ def text(value: str) -> bytes:
     return binary(value.encode())
 
 
-def connect(
+def connect(  # noqa: PLR0913 -- the fields of a packet
     client_id: str = "c",
     *,
     version: int = 4,
@@ -281,7 +285,7 @@ def connect(
     return packet(0x10, head + block + body)
 
 
-def publish(
+def publish(  # noqa: PLR0913 -- the fields of a packet
     topic: str,
     payload: bytes = b"x",
     *,
@@ -328,7 +332,10 @@ DISCONNECT = b"\xe0\x00"
 
 async def until(claim: Callable[[], Any], what: str = "the condition") -> Any:
     """Wait, bounded, for something that the broker brings about."""
-    async with asyncio.timeout(TIMEOUT_S):
-        while not (value := claim()):
-            await asyncio.sleep(0.01)
-        return value
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            while not (value := claim()):  # noqa: ASYNC110 -- the broker tells nobody
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(f"{what} did not come about") from None
+    return value

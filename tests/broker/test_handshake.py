@@ -91,7 +91,7 @@ def test_enhanced_authentication_is_refused_properly() -> None:
 
 
 @pytest.mark.parametrize("clean", [True, False])
-def test_takeover_closes_the_old_connection(clean: bool) -> None:
+def test_takeover_closes_the_old_connection(*, clean: bool) -> None:
     async def scenario() -> None:
         async with running() as live:
             old = await live.client("same", version=5)

@@ -12,6 +12,7 @@ from plantroom.broker.properties import Property
 from plantroom.broker.settings import BrokerLimits
 from tests.broker.harness import (
     DISCONNECT,
+    Frame,
     Rules,
     packet,
     puback,
@@ -292,7 +293,7 @@ def test_client_that_exceeds_our_receive_maximum_is_disconnected() -> None:
         async with running(limits=limits) as live:
             raw = await live.client("w", version=5)
             raw.send(*(publish("a", packet_id=n, version=5) for n in range(1, 9)))
-            frames = []
+            frames: list[Frame] = []
             while not frames or frames[-1][0] != 0xE0:
                 frames.append(await raw.frame())
             assert frames[-1][1][0] == Code.RECEIVE_MAXIMUM_EXCEEDED
