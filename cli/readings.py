@@ -4,6 +4,7 @@ import argparse
 import csv
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 
 from plantroom.cli import output
 from plantroom.cli.options import layout_of, subcommand, subcommands
@@ -34,8 +35,10 @@ def time(text: str) -> int:
 def run(options: argparse.Namespace) -> int:
     """Print them as CSV, as JSON lines, or as a Parquet file."""
     device = options.device.rpartition("/")[2] if options.device else None
-    with app.cloud_store(layout_of(options)) as store:
-        rows = store.export(device=device, from_us=options.from_us, to_us=options.to_us)
+    with (
+        app.cloud_store(layout_of(options)) as store,
+        closing(store.export(device=device, from_us=options.from_us, to_us=options.to_us)) as rows,
+    ):
         if options.format == "parquet":
             _parquet(rows)
         elif options.json:
@@ -45,6 +48,7 @@ def run(options: argparse.Namespace) -> int:
             writer = csv.writer(sys.stdout, lineterminator="\n")
             writer.writerow(readings.COLUMNS)
             writer.writerows(map(readings.texts, rows))
+        sys.stdout.flush()
     return 0
 
 

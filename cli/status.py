@@ -67,5 +67,5 @@ def _running(found: dict[str, Any], name: str) -> str:
 
 def _text(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_text(part)}" for name, part in value.items())
+        return ", ".join(f"{name} {_text(part)}" for name, part in value.items() if part != "")
     return value if isinstance(value, str) else json.dumps(value)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -103,7 +103,7 @@ class SqliteReader:
 
     def export(
         self, *, device: str | None = None, from_us: int | None = None, to_us: int | None = None
-    ) -> Iterator[Row]:
+    ) -> Generator[Row, None, None]:
         """Give stored values; see `StoreReader`."""
         with self._snapshot() as connection:
             yield from readback.export(

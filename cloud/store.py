@@ -4,7 +4,7 @@ What is committed together is durable together: readings, their ranges and diges
 commit counter. An implementation is held to `tests/cloud/test_store.py`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -100,8 +100,8 @@ class StoreReader(Protocol):
 
     def export(
         self, *, device: str | None = None, from_us: int | None = None, to_us: int | None = None
-    ) -> Iterator[Row]:
-        """Give stored values, ordered by site, device, epoch, seq and point."""
+    ) -> Generator[Row, None, None]:
+        """Give stored values by site, device, epoch, seq and point; close it if it is left early."""
         ...
 
     def books(self, spiffe_ids: Iterable[str] | None = None) -> list[StoredBook]:

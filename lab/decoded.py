@@ -150,6 +150,8 @@ def _reading_line(reading: dict[str, Any]) -> str:
 
 
 def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

@@ -105,7 +105,7 @@ def test_both_recordings_whole_with_a_kill_every_few_seconds(
 ) -> None:
     slices = [slice_of(OFFICE, 10_000, tmp_path), slice_of(HOUSE, 10_000, tmp_path)]
     chance = random.Random(11)  # noqa: S311 -- a schedule that can be repeated
-    building.start(*flags(slices, 100_000))
+    building.start(*flags(slices, 6000))
     assert building.up is not None
     kills = 0
     while building.up.poll() is None and kills < 60:
