@@ -15,7 +15,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from plantroom.certs import atomic, certificates
@@ -127,6 +127,10 @@ class Authority:
             raise IdentityError("root has expired", reason="root-expired", where=self.trust_domain)
         leaf = certificates.svid(order, issuer=root.certificate, key=root.key, now_s=now_s)
         return leaf.public_bytes(serialization.Encoding.PEM)
+
+    def sign(self, data: bytes) -> bytes:
+        """Sign with the active root's key; `data` begins with what it is (never a certificate)."""
+        return self._active.key.sign(data, ec.ECDSA(hashes.SHA256()))
 
     def bundle(self) -> TrustBundle:
         """Return the roots that this trust domain's SVIDs chain to."""

@@ -1,0 +1,131 @@
+"""Signed lists of the revoked, one per issuer: made by its authority, believed by its bundle.
+
+A list is signed with the issuer's root key, so it can be checked for as long as the root is
+trusted, also by a building that has been offline for weeks. Its sequence only rises. An issuer
+makes an empty list at its birth: no list at all is a fault, and denies. What is denied is the
+union of the lists; so only the issuer that revoked can restore.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from plantroom.certs import svid
+from plantroom.certs.authority import Authority
+from plantroom.certs.entry import Denials
+from plantroom.wire import cbor, shape
+from plantroom.wire.errors import EnvelopeError, IdentityError
+from plantroom.wire.identity import TrustBundle
+
+LIST_BYTES_MAX = 1024 * 1024
+_CONTEXT = b"plantroom denylist 1\0"  # what a root signs as a list is nothing else
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DenyList:
+    """What one issuer has revoked: name to reason. Serials are upper-case hex."""
+
+    issuer: str
+    sequence: int
+    at_us: int
+    spiffe_ids: Mapping[str, str] = field(default_factory=dict)
+    serials: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Signed:
+    body: bytes
+    signature: bytes
+
+
+def signed(authority: Authority, denials: Denials, *, sequence: int, at_us: int) -> bytes:
+    """Return the document of this authority's list."""
+    listed = DenyList(
+        issuer=authority.trust_domain,
+        sequence=sequence,
+        at_us=at_us,
+        spiffe_ids=denials.spiffe_ids,
+        serials=denials.serials,
+    )
+    body = cbor.dumps(shape.to_plain(listed))
+    signature = authority.sign(_CONTEXT + body)
+    return cbor.dumps(shape.to_plain(_Signed(body=body, signature=signature)))
+
+
+def verified(document: bytes, bundle: TrustBundle) -> DenyList:
+    """Return the list in a document, if a root of its issuer's bundle has signed it.
+
+    Raises:
+        IdentityError: with reason `denylist-bad`, `denylist-signature` or `denylist-issuer`.
+    """
+    try:
+        raw = cbor.loads(document, bytes_max=LIST_BYTES_MAX, error=EnvelopeError)
+        outer: _Signed = shape.from_plain(_Signed, raw, EnvelopeError)
+        _check_signature(outer, bundle)
+        table = cbor.loads(outer.body, bytes_max=LIST_BYTES_MAX, error=EnvelopeError)
+        listed: DenyList = shape.from_plain(DenyList, table, EnvelopeError)
+    except EnvelopeError as error:
+        raise IdentityError(
+            f"not a denylist: {error.what}", reason="denylist-bad", where=bundle.trust_domain
+        ) from error
+    if listed.issuer != bundle.trust_domain:
+        raise IdentityError(
+            f"denylist is that of {listed.issuer[:80]}",
+            reason="denylist-issuer",
+            where=bundle.trust_domain,
+        )
+    return listed
+
+
+def _check_signature(document: _Signed, bundle: TrustBundle) -> None:
+    for root in bundle.roots_der:
+        key = svid.load(root).public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            continue
+        try:
+            key.verify(document.signature, _CONTEXT + document.body, ec.ECDSA(hashes.SHA256()))
+        except InvalidSignature:
+            continue
+        return
+    raise IdentityError(
+        "no root of the issuer's bundle has signed this denylist",
+        reason="denylist-signature",
+        where=bundle.trust_domain,
+    )
+
+
+def newer(known: DenyList | None, offered: DenyList) -> bool:
+    """Say whether `offered` replaces `known`.
+
+    Raises:
+        IdentityError: with reason `denylist-sequence` when two lists have one sequence.
+    """
+    if known is None or offered.sequence > known.sequence:
+        return True
+    if offered.sequence == known.sequence and offered != known:
+        raise IdentityError(
+            f"two denylists with sequence {known.sequence}",
+            reason="denylist-sequence",
+            where=known.issuer,
+            remedy="the issuer was restored from a backup: let it revoke once more",
+        )
+    return False
+
+
+def effective(lists: Mapping[str, DenyList], issuers: Iterable[str]) -> Denials:
+    """Return the union of the lists of these issuers.
+
+    Raises:
+        IdentityError: with reason `no-denylist` when one is missing: then everybody is denied.
+    """
+    spiffe_ids: dict[str, str] = {}
+    serials: dict[str, str] = {}
+    for issuer in issuers:
+        if issuer not in lists:
+            raise IdentityError("there is no denylist", reason="no-denylist", where=issuer)
+        spiffe_ids |= lists[issuer].spiffe_ids
+        serials |= lists[issuer].serials
+    return Denials(spiffe_ids=spiffe_ids, serials=serials)
