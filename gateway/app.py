@@ -287,6 +287,7 @@ def _measures(parts: _Parts, bridge: Bridge, holding: Holding) -> Measures:
             building=parts.building,
             cloud=parts.cloud,
             holding=holding,
+            policy=parts.registry_watch.status,
             others=others,
         )
     )

@@ -164,6 +164,10 @@ class RegistryWatch:
         self._counter = self._registry.counter()
         self._update(self._registry.policy_data())
 
+    def status(self) -> dict[str, object]:
+        """Say which policy decides, and from which state of the registry."""
+        return {"revision": self._point.revision, "registry": self._counter}
+
     def _update(self, data: dict[str, Any]) -> None:
         self._point.update(registry=data["registry"], revocation=data["revocation"])
 

@@ -38,6 +38,7 @@ class Sources:
     building: IdentitySource
     cloud: IdentitySource
     holding: Holding
+    policy: Callable[[], Mapping[str, object]]
     others: Callable[[], Iterable[Metric]]
 
 
@@ -193,6 +194,7 @@ class Measures:
             "counts": now.tallies,
             "store_id": now.store_id,
             "books": [_page(book) for book in await self._from.queue.ledger()],
+            "policy": dict(self._from.policy()),
             "identity": _identity(self._from.building),
             "cloud_identity": _identity(self._from.cloud),
         }
