@@ -101,7 +101,7 @@ class StoreReader(Protocol):
     def export(
         self, *, device: str | None = None, from_us: int | None = None, to_us: int | None = None
     ) -> Generator[Row, None, None]:
-        """Give stored values by site, device, epoch, seq and point; close it if it is left early."""
+        """Give stored values by site, device, epoch, seq, point; close it if left early."""
         ...
 
     def books(self, spiffe_ids: Iterable[str] | None = None) -> list[StoredBook]:
