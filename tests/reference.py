@@ -1,12 +1,16 @@
 """The reference pages, made from the code: `python -m tests.reference` writes them anew.
 
+With `gateway=URL cloud=URL device=URL` it adds to the metrics what those processes show.
+
 `tests/test_docs.py` fails where a page is not what this makes.
 """
 
 import argparse
 import dataclasses
+import re
 import sys
 import typing
+import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -173,13 +177,65 @@ def argument_row(action: argparse.Action) -> tuple[str, ...]:
 PAGES = {"topics.md": topics, "settings.md": settings, "cli.md": cli}
 
 
-def main() -> int:
-    """Write every page."""
+@dataclasses.dataclass(frozen=True, slots=True, order=True)
+class Figure:
+    """One metric: its name, kind, help, and which processes show it."""
+
+    name: str
+    kind: str
+    processes: tuple[str, ...]
+    text: str
+
+
+def documented() -> list[Figure]:
+    """The figures on the page."""
+    page = FOLDER / "metrics.md"
+    text = page.read_text("utf-8") if page.exists() else ""
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ([\w, ]+) \| (.*) \|$", text, re.MULTILINE)
+    return [Figure(name, kind, tuple(by.split(", ")), what) for name, kind, by, what in rows]
+
+
+def scraped(process: str, address: str) -> list[Figure]:
+    """The figures that a process shows at this address."""
+    with urllib.request.urlopen(f"{address.rstrip('/')}/metrics", timeout=20) as answer:  # noqa: S310
+        text = answer.read().decode()
+    helps = dict(re.findall(r"^# HELP (\S+) (.*)$", text, re.MULTILINE))
+    kinds = re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE)
+    return [Figure(name, kind, (process,), helps[name]) for name, kind in kinds]
+
+
+def metrics(figures: Sequence[Figure]) -> str:
+    """One row for each figure; one that several processes show has one row."""
+    merged: dict[str, Figure] = {}
+    for figure in figures:
+        known = merged.get(figure.name, figure)
+        by = tuple(sorted({*known.processes, *figure.processes}))
+        merged[figure.name] = dataclasses.replace(figure, processes=by)
+    rows = [
+        (f"`{one.name}`", one.kind, ", ".join(one.processes), one.text)
+        for one in sorted(merged.values())
+    ]
+    return f"""# Metrics
+
+{WRITTEN}
+
+At `/metrics`, in Prometheus' text form. Counters end in `_total`; some figures appear with the
+first event that they count. A sensor shows its own when `[server]` and `[metrics]` are enabled.
+
+{table(("name", "kind", "shown by", "what"), rows)}
+"""
+
+
+def main(words: Sequence[str]) -> int:
+    """Write every page; with PROCESS=URL …, the metrics that those processes show as well."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, make in PAGES.items():
         (FOLDER / name).write_text(make(), encoding="utf-8")
+    if words:
+        seen = [figure for word in words for figure in scraped(*word.split("=", 1))]
+        (FOLDER / "metrics.md").write_text(metrics([*documented(), *seen]), encoding="utf-8")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
