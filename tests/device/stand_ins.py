@@ -16,7 +16,7 @@ from plantroom.device.driver import Taken
 from plantroom.device.outbox import Outbox
 from plantroom.device.ring import Limits
 from plantroom.wire import envelope, senml
-from plantroom.wire.clock import SystemClock
+from plantroom.wire.clock import Clock, SystemClock
 from plantroom.wire.envelope import Call, Note, Notes, Presence, Reply
 from plantroom.wire.identity import Identity
 from plantroom.wire.link import Message
@@ -57,7 +57,7 @@ def taken(*values: float, position: str | None = None) -> list[Taken]:
     return [Taken(sample=sample(value), position=position) for value in values]
 
 
-def open_outbox(path: Path, clock: FakeClock | None = None, **limits: int) -> Outbox:
+def open_outbox(path: Path, clock: Clock | None = None, **limits: int) -> Outbox:
     return Outbox.open(
         path,
         device=DEVICE,
