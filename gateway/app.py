@@ -35,13 +35,13 @@ from plantroom.gateway.identities import Names, RegistryWatch
 from plantroom.gateway.ingress import Intake
 from plantroom.gateway.local_views import LocalViews
 from plantroom.gateway.measures import Measures, Sources
+from plantroom.gateway.pace import Pace
 from plantroom.gateway.queue_schema import MIGRATIONS as QUEUE_TABLES
 from plantroom.gateway.room import Limits
 from plantroom.gateway.settings import GatewaySettings
 from plantroom.gateway.spool import Queue
 from plantroom.gateway.state_folder import Reserve, StateFolder
 from plantroom.gateway.tables import Life
-from plantroom.gateway.uplink import Pace
 from plantroom.policies.cached import CachedPoint
 from plantroom.policies.embedded import EmbeddedPoint
 from plantroom.views import web

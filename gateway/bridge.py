@@ -11,9 +11,11 @@ from contextlib import AbstractAsyncContextManager
 from typing import Literal
 
 from plantroom.gateway.crossing import Upward
+from plantroom.gateway.exchange import Exchange
 from plantroom.gateway.lanes import Lanes
+from plantroom.gateway.pace import Pace, Progress
 from plantroom.gateway.spool import Queue
-from plantroom.gateway.uplink import Pace, Progress, Uplink
+from plantroom.gateway.uplink import Uplink
 from plantroom.wire.clock import Clock
 from plantroom.wire.envelope import Presence
 from plantroom.wire.errors import PlantroomError
@@ -210,17 +212,22 @@ class Bridge:
             ended.set()
 
     def _make_uplink(self, link: Link, ready: asyncio.Event) -> Uplink:
+        exchange = Exchange(
+            link,
+            self._upward,
+            site=self._site,
+            trust_domain=self._trust_domain,
+            deliver=self._deliver,
+        )
         uplink = Uplink(
             link,
             self._queue,
             self._lanes,
-            self._upward,
+            exchange,
             site=self._site,
-            trust_domain=self._trust_domain,
             pace=self._pace,
             clock=self._clock,
             progress=self.progress,
-            deliver=self._deliver,
             presence=self._presence,
         )
         uplink.ready = ready

@@ -1,7 +1,7 @@
 """Batches to bytes: rows become columns and are compressed, on a thread of their own."""
 
 from plantroom.gateway.lanes import Flight
-from plantroom.gateway.spool import Taken
+from plantroom.gateway.line import Taken
 from plantroom.gateway.stored import reading_from
 from plantroom.wire import envelope
 from plantroom.wire.envelope import Batch

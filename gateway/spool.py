@@ -7,37 +7,21 @@ the air, so that taking a batch and evicting can never meet half way.
 import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from plantroom.gateway import answers, books, room, tables
-from plantroom.gateway.answers import Outcome, Sent, Standing
-from plantroom.gateway.ingress import Intake, note_from
-from plantroom.gateway.lanes import Flight, NoteSent
+from plantroom.gateway.answers import Outcome, Standing
+from plantroom.gateway.ingress import Intake
+from plantroom.gateway.lanes import Flight
+from plantroom.gateway.line import Line, Taken, content
 from plantroom.gateway.posting import Posting
-from plantroom.gateway.queue_schema import AGAIN, CONFIRMED, TAP, WAITING
+from plantroom.gateway.queue_schema import CONFIRMED, TAP, WAITING
 from plantroom.gateway.room import Limits
 from plantroom.gateway.tables import Depth, Life
 from plantroom.wire.database import Database
-from plantroom.wire.envelope import Book, Lane, Note, Receipt, Refill, Welcome
-
-_REQUEUE_STEP = 5_000
-_LIVE_BACKLOG_MAX = 20_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
-    """A batch's content as it leaves the queue."""
-
-    rows: tuple[Sent, ...] = ()
-    bodies: tuple[bytes, ...] = ()
-    notes: tuple[NoteSent, ...] = ()
-    told: tuple[Note, ...] = ()
-    heads: dict[str, dict[int, int]] = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return bool(self.rows or self.notes)
+from plantroom.wire.envelope import Book, Lane, Receipt, Refill, Welcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +59,7 @@ class Queue:
         self._life = life
         self._limits = limits
         self._disk_free = disk_free or (lambda: shutil.disk_usage(database.path.parent).free)
-        self._in_air: set[int] = set()  # the writer thread's, like all below
-        self._notes_in_air: set[int] = set()
-        self._boundary = 0
-        self._next = {"live": 0, "backfill": 0}
+        self._line = Line()
         self._aged_from_us = 0
         self._refusing = False
 
@@ -97,12 +78,7 @@ class Queue:
         tables.set_meta(sql, "note_number", 0)
         running = tables.meta(sql, "running_us", 0)
         self._aged_from_us = running - self._life.clock.monotonic_us()
-        self._move_boundary(sql)
-
-    def _move_boundary(self, sql: sqlite3.Connection) -> None:
-        last = sql.execute("SELECT ifnull(max(id), 0) FROM reading").fetchone()[0]
-        self._next["backfill"] = min(self._next["backfill"], self._boundary)
-        self._boundary = self._next["live"] = last + 1
+        self._line.begin(sql)
 
     def _running_us(self) -> int:
         return self._aged_from_us + self._life.clock.monotonic_us()
@@ -159,7 +135,7 @@ class Queue:
         Under `newest` nobody is refused: what arrives is taken and booked as evicted.
         """
         short = max(0, self._limits.disk_free_bytes_min - self._free(sql))
-        room.make(sql, self._life, self._limits, self._in_air, aged_us=aged_us, short=short)
+        room.make(sql, self._life, self._limits, self._line.in_air, aged_us=aged_us, short=short)
         free = self._free(sql)
         waiting = room.waiting(tables.depths(sql))
         self._refusing = room.is_full(self._limits, waiting, free, refusing=self._refusing)
@@ -183,119 +159,17 @@ class Queue:
         Just what `flights` carry is in the air; what else was taken (a batch that was being packed
         when the link was lost) is back in line.
         """
-        await self._database.write(partial(self._connected, flights))
-
-    def _connected(self, flights: Sequence[Flight], sql: sqlite3.Connection) -> None:
-        self._in_air = {row.id for flight in flights for row in flight.rows}
-        self._notes_in_air = {number for flight in flights for number, _ in flight.notes}
-        self._next["backfill"] = 0
-        self._move_boundary(sql)
+        await self._database.write(partial(self._line.connected, flights))
 
     async def take(self, lane: Lane, *, readings_max: int, bytes_max: int, notes_max: int) -> Taken:
         """Take the next batch of a lane into the air; notes travel with backfill."""
         return await self._database.write(
-            partial(self._take, lane, readings_max, bytes_max, notes_max)
+            partial(self._line.take, lane, readings_max, bytes_max, notes_max)
         )
-
-    def _take(
-        self, lane: Lane, readings_max: int, bytes_max: int, notes_max: int, sql: sqlite3.Connection
-    ) -> Taken:
-        if lane == "backfill" and answers.requeue(sql, _REQUEUE_STEP):
-            self._rewind(0)
-        found = self._next_rows(sql, lane, readings_max)
-        rows: list[Sent] = []
-        bodies: list[bytes] = []
-        size = 0
-        for number, book, device, epoch, seq, body in found:
-            if rows and size + len(body) > bytes_max:
-                break
-            rows.append(Sent(number, book, device, epoch, seq))
-            bodies.append(body)
-            size += len(body)
-        if rows:
-            self._next[lane] = rows[-1].id + 1
-            self._in_air.update(row.id for row in rows)
-        notes = self._next_notes(sql, notes_max) if lane == "backfill" else []
-        self._notes_in_air.update(note[0][0] for note in notes)
-        return Taken(
-            rows=tuple(rows),
-            bodies=tuple(bodies),
-            notes=tuple(note[0] for note in notes),
-            told=tuple(note[1] for note in notes),
-            heads=self._heads(sql, rows),
-        )
-
-    def _next_rows(self, sql: sqlite3.Connection, lane: Lane, limit: int) -> list[Any]:
-        columns = (
-            "SELECT r.id, r.book, b.device, b.epoch, r.seq, r.body"
-            " FROM reading r INDEXED BY reading_waiting JOIN book b ON b.id = r.book"
-        )
-        start = self._next[lane]
-        if lane == "live":
-            self._hurry(sql)
-            start = self._next["live"]
-            where = f" WHERE r.state < {CONFIRMED} AND r.state = {WAITING} AND r.id >= ?"
-            rows = sql.execute(f"{columns}{where} ORDER BY r.id LIMIT ?", (start, limit)).fetchall()
-            return [row for row in rows if row[0] not in self._in_air]
-        where = (
-            f" WHERE r.state < {CONFIRMED} AND r.id >= ? AND (r.id < ? OR r.state = {AGAIN})"
-            " ORDER BY r.id"
-        )
-        chosen = []
-        for row in sql.execute(columns + where, (start, self._boundary)):
-            if row[0] not in self._in_air:
-                chosen.append(row)
-                if len(chosen) == limit:
-                    break
-        if not chosen:
-            last = sql.execute("SELECT ifnull(max(id), 0) FROM reading").fetchone()[0]
-            self._next["backfill"] = last + 1
-        return chosen
-
-    def _hurry(self, sql: sqlite3.Connection) -> None:
-        """Leave a live backlog that grows too long to backfill, so that live stays live."""
-        last = sql.execute("SELECT ifnull(max(id), 0) FROM reading").fetchone()[0]
-        if last - self._next["live"] > _LIVE_BACKLOG_MAX:
-            self._move_boundary(sql)
-
-    def _next_notes(self, sql: sqlite3.Connection, limit: int) -> list[tuple[NoteSent, Note]]:
-        rows = sql.execute(
-            "SELECT id, body FROM note INDEXED BY note_pending WHERE told = 0 ORDER BY id LIMIT ?",
-            (limit + len(self._notes_in_air),),
-        ).fetchall()
-        notes = [(number, note_from(body)) for number, body in rows]
-        free = [(n, note) for n, note in notes if n not in self._notes_in_air]
-        return [((n, (note.author, note.life, note.number)), note) for n, note in free[:limit]]
-
-    def _heads(self, sql: sqlite3.Connection, rows: Sequence[Sent]) -> dict[str, dict[int, int]]:
-        heads: dict[str, dict[int, int]] = {}
-        for book in {row.book for row in rows}:
-            device, epoch, highest = sql.execute(
-                "SELECT device, epoch, highest FROM book WHERE id = ?", (book,)
-            ).fetchone()
-            heads.setdefault(device, {})[epoch] = highest
-        return heads
 
     async def content(self, flight: Flight) -> Taken:
         """Return what a batch carries, again, for the halves of an unreadable one."""
-        return await self._database.read(partial(self._content, flight))
-
-    def _content(self, flight: Flight, sql: sqlite3.Connection) -> Taken:
-        bodies = [
-            sql.execute("SELECT body FROM reading WHERE id = ?", (row.id,)).fetchone()[0]
-            for row in flight.rows
-        ]
-        told = [
-            note_from(sql.execute("SELECT body FROM note WHERE id = ?", (n,)).fetchone()[0])
-            for n, _ in flight.notes
-        ]
-        return Taken(
-            rows=flight.rows,
-            bodies=tuple(bodies),
-            notes=flight.notes,
-            told=tuple(told),
-            heads=self._heads(sql, flight.rows),
-        )
+        return await self._database.read(partial(content, flight))
 
     async def settle(self, answer: Receipt, flight: Flight) -> Outcome:
         """Apply a receipt to the batch that it answers."""
@@ -304,17 +178,10 @@ class Queue:
     def _settle(self, answer: Receipt, flight: Flight, sql: sqlite3.Connection) -> Outcome:
         outcome = answers.receipt(sql, answer, flight.rows, flight.notes)
         if outcome.standing != "former":
-            self._land(flight)
+            self._line.land(flight)
             if outcome.again:
-                self._rewind(outcome.again[0])
+                self._line.rewind(outcome.again[0])
         return outcome
-
-    def _land(self, flight: Flight) -> None:
-        self._in_air.difference_update(row.id for row in flight.rows)
-        self._notes_in_air.difference_update(n for n, _ in flight.notes)
-
-    def _rewind(self, to: int) -> None:
-        self._next["backfill"] = min(self._next["backfill"], to)
 
     async def set_aside(self, flight: Flight) -> None:
         """Quarantine the one reading or note of a batch that the cloud cannot read."""
@@ -326,7 +193,7 @@ class Queue:
             answers.culprit(sql, self._life, row, quarantine_bytes_max=limit)
         for number, _ in flight.notes:
             answers.culprit_note(sql, self._life, number, quarantine_bytes_max=limit)
-        self._land(flight)
+        self._line.land(flight)
 
     async def standing_of(self, store_id: str) -> Standing:
         """Find out whether an answer comes from the store that we know."""
@@ -338,7 +205,7 @@ class Queue:
 
     def _welcome(self, answer: Welcome, sql: sqlite3.Connection) -> tuple[Standing, list[str]]:
         found = answers.welcome(sql, answer)
-        self._rewind(0)
+        self._line.rewind(0)
         return found
 
     async def refill(self, answer: Refill) -> Standing:
@@ -347,7 +214,7 @@ class Queue:
 
     def _refill(self, answer: Refill, sql: sqlite3.Connection) -> Standing:
         standing = answers.refill(sql, self._life, answer)
-        self._rewind(0)
+        self._line.rewind(0)
         return standing
 
     async def hello_books(self, *, books_max: int, bytes_max: int) -> list[Book]:
@@ -382,7 +249,7 @@ class Queue:
         live = sql.execute(
             "SELECT count(*), ifnull(sum(size), 0) FROM reading INDEXED BY reading_waiting"
             f" WHERE state < {CONFIRMED} AND state = {WAITING} AND id >= ?",
-            (self._boundary,),
+            (self._line.boundary,),
         ).fetchone()
         return Standings(
             waiting=room.waiting(depths),

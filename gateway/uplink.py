@@ -6,19 +6,19 @@ is open proves nothing. An answer that stays away for too long ends the connecti
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 
-from plantroom.gateway import crossing, packing
-from plantroom.gateway.crossing import Upward
+from plantroom.gateway import packing
+from plantroom.gateway.exchange import Exchange
 from plantroom.gateway.lanes import LANES, Flight, Lanes
-from plantroom.gateway.spool import Queue, Taken
+from plantroom.gateway.line import Taken
+from plantroom.gateway.pace import Pace, Progress
+from plantroom.gateway.spool import Queue
 from plantroom.wire import envelope, topics
 from plantroom.wire.clock import Clock
 from plantroom.wire.envelope import Hello, Lane, Presence, Receipt, Refill, Welcome
 from plantroom.wire.errors import (
     EnvelopeError,
-    RefusedError,
     TopicError,
     UnreachableError,
 )
@@ -26,49 +26,13 @@ from plantroom.wire.link import Link, Message
 from plantroom.wire.topics import GATEWAY
 
 _log = logging.getLogger("plantroom.gateway.uplink")
+_ANSWERS = ("receipt/{gateway}", "refill/{gateway}")
 _FAILURE = 0x80
 _TICK_S = 0.25
 _IDLE_S = 1.0
 _YIELD_S = 0.2
 _HELLOS_MAX = 50
 _CLOSING_S = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """Sizes and times of the bridge."""
-
-    live_readings_max: int = 500
-    backfill_readings_max: int = 500
-    batch_bytes_max: int = 1_000_000
-    notes_max: int = 500
-    linger_s: float = 0.05
-    window: int = 16
-    hello_s: float = 120.0
-    hello_books_max: int = 200
-    hello_bytes_max: int = 1_000_000
-    answer_timeout_s: float = 30.0
-    bytes_per_s_max: int = 0
-
-
-class Progress:
-    """What has been heard from the cloud: "connected" is this, not that a socket is open."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.hellos = 0
-        self.heard_us: int | None = None
-        self.synced_us: int | None = None
-        self.confirmed = 0
-        self.refused = 0
-        self.ignored = 0
-        self.imbalances = 0
-        self.sent_bytes = 0
-        self.sent_readings = 0
-
-    def heard(self) -> None:
-        """Note an answer."""
-        self.heard_us = self._clock.monotonic_us()
 
 
 class Uplink:
@@ -79,26 +43,22 @@ class Uplink:
         link: Link,
         queue: Queue,
         lanes: Lanes,
-        upward: Upward,
+        exchange: Exchange,
         *,
         site: str,
-        trust_domain: str,
         pace: Pace,
         clock: Clock,
         progress: Progress,
-        deliver: Callable[[Message], Awaitable[object]],
         presence: Callable[[bool], Presence],
     ) -> None:
         self._link = link
         self._queue = queue
         self._lanes = lanes
-        self._upward = upward
+        self._exchange = exchange
         self._site = site
-        self._trust_domain = trust_domain
         self._pace = pace
         self._clock = clock
         self._progress = progress
-        self._deliver = deliver
         self._presence = presence
         self._work = {lane: asyncio.Event() for lane in LANES}
         self._live_idle = asyncio.Event()
@@ -107,7 +67,6 @@ class Uplink:
         self._hello_open_us: int | None = None
         self._quiet_us = clock.monotonic_us()
         self._bytes_free_us = 0
-        self._asked: set[str] = set()
         self._tasks: asyncio.TaskGroup | None = None
         self.ready = asyncio.Event()
 
@@ -120,20 +79,21 @@ class Uplink:
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
-                await self._subscribe()
+                for pattern in _ANSWERS:
+                    await self._link.subscribe(topics.build(pattern, self._site, GATEWAY))
+                await self._exchange.subscribe()
                 tasks.create_task(self._listen(), name="gateway.uplink-listen")
                 tasks.create_task(self._watch(), name="gateway.uplink-watch")
                 await self._greet()
                 flights = self._lanes.reconnected(self._clock.monotonic_us())
                 await self._queue.connected(flights)
                 await self._say_presence(online=True)
-                self._upward.resync()
                 self.ready.set()
                 for lane in LANES:
                     tasks.create_task(self._send(lane), name=f"gateway.uplink-{lane}")
                 tasks.create_task(self._resend(), name="gateway.uplink-resend")
                 tasks.create_task(self._hello(), name="gateway.uplink-hello")
-                tasks.create_task(self._cross(), name="gateway.uplink-cross")
+                tasks.create_task(self._exchange.run(), name="gateway.uplink-exchange")
         except asyncio.CancelledError:
             await self._leave()
             raise
@@ -159,16 +119,6 @@ class Uplink:
     async def _fail(self, why: str) -> None:
         raise UnreachableError(why)
 
-    async def _subscribe(self) -> None:
-        """Subscribe to the answers; what else is refused to us does not cross, and is said."""
-        for pattern in ("receipt/{gateway}", "refill/{gateway}"):
-            await self._link.subscribe(topics.build(pattern, self._site, GATEWAY))
-        for topic_filter in crossing.downward_filters(self._site):
-            try:
-                await self._link.subscribe(topic_filter)
-            except RefusedError as error:
-                _log.warning("does not cross downwards: %s", error)
-
     async def _say_presence(self, *, online: bool) -> None:
         topic = topics.build("presence/{device}", self._site, GATEWAY)
         payload = envelope.encode(self._presence(online))
@@ -177,8 +127,7 @@ class Uplink:
     # what comes down
 
     async def _listen(self) -> None:
-        receipt = topics.build("receipt/{gateway}", self._site, GATEWAY)
-        refill = topics.build("refill/{gateway}", self._site, GATEWAY)
+        receipt, refill = (topics.build(pattern, self._site, GATEWAY) for pattern in _ANSWERS)
         async for message in self._link.messages():
             try:
                 if message.topic == receipt:
@@ -186,16 +135,10 @@ class Uplink:
                 elif message.topic == refill:
                     await self._refill(envelope.decode(message.payload, Refill))
                 else:
-                    await self._down(message)
+                    await self._exchange.down(message)
             except (EnvelopeError, TopicError) as error:
                 self._progress.refused += 1
                 _log.warning("message from the cloud is refused, %s: %s", message.topic, error)
-
-    async def _down(self, message: Message) -> None:
-        topic = topics.parse(message.topic)
-        way = crossing.direction(topic, site=self._site, trust_domain=self._trust_domain)
-        if way == "down":
-            await self._deliver(message)
 
     async def _answered(self, answer: Receipt | Welcome) -> None:
         if answer.incarnation != self._queue.incarnation:
@@ -396,29 +339,6 @@ class Uplink:
                 elif flight.payload is not None:
                     self._start(flight)
             await asyncio.sleep(_TICK_S)
-
-    async def _cross(self) -> None:
-        """Publish what else crosses upwards, one after the other."""
-        while True:
-            message = await self._upward.take()
-            try:
-                await self._ask_for_reply(message)
-                await self._publish(replace(message, qos=1))
-            except UnreachableError:
-                self._upward.put_back(message)
-                raise
-
-    async def _ask_for_reply(self, message: Message) -> None:
-        """Subscribe to the replies of a caller of this building that calls a cloud service."""
-        topic = topics.parse(message.topic)
-        if not topic.pattern.startswith("call/") or topic.names[2] in self._asked:
-            return
-        wanted = topics.subscription("reply/{caller}/{id}", self._site, topic.names[2])
-        try:
-            await self._link.subscribe(wanted)
-        except RefusedError as error:
-            _log.warning("replies cannot come back: %s", error)
-        self._asked.add(topic.names[2])
 
     # progress
 

@@ -7,7 +7,7 @@ import pytest
 
 from plantroom.gateway.bridge import Bridge, backoff_s
 from plantroom.gateway.crossing import Upward
-from plantroom.gateway.uplink import Pace
+from plantroom.gateway.pace import Pace
 from plantroom.wire.envelope import Presence, Refill, Span
 from plantroom.wire.link import Message
 

@@ -21,7 +21,7 @@ def test_the_bridges_address_can_be_a_proxys(tmp_path: Path) -> None:
 
 
 def test_a_policy_for_a_full_queue_that_is_unknown_is_named() -> None:
-    with pytest.raises(ConfigError, match="PLANTROOM_QUEUE_POLICY|policy"):
+    with pytest.raises(ConfigError, match="policy"):
         settings.load(GatewaySettings, None, {"PLANTROOM_QUEUE_POLICY": "random"})
 
 
