@@ -42,7 +42,7 @@ class Series:
 class History(Protocol):
     """Whoever remembers: the gateway's queue, the cloud's store."""
 
-    async def __call__(self, query: HistoryQuery) -> Series | None:
+    async def __call__(self, query: HistoryQuery, /) -> Series | None:
         """Answer, or None when there is no such point."""
         ...
 

@@ -81,10 +81,10 @@ function showStatus(status) {
 
 function ledgerTiles({ books, stored, holes, quarantined }) {
   $("ledger").hidden = !books;
-  const line = holes ? plural(holes, "reading") + " missing" : "closes, no holes";
+  const line = holes ? `${plural(holes, "reading")} outstanding` : "complete";
   $("ledger-line").textContent = `${plural(books, "book")} · ${line}`;
   const tiles = [["Readings kept", plural(stored, "reading").replace(/ readings?$/, ""), "good"]];
-  tiles.push(["Ledger", holes ? `${plural(holes, "reading")} missing` : "no holes", holes ? "warn" : "good"]);
+  tiles.push(["Ledger", holes ? `${plural(holes, "reading").replace(/ readings?$/, "")} outstanding` : "complete", holes ? "warn" : "good"]);
   if (quarantined) tiles.push(["Quarantined", plural(quarantined, "reading"), "warn"]);
   return tiles;
 }
