@@ -27,7 +27,7 @@ $(BIN)/python:
 # the index again: its build requirement stands in the lock as well.
 $(VENV)/.run: requirements.lock pyproject.toml | $(BIN)/python
 	$(PIP_INSTALL) --require-hashes --requirement requirements.lock
-	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	$(PIP_INSTALL) --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.test: requirements-test.lock $(VENV)/.run

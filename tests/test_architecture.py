@@ -204,6 +204,22 @@ def test_every_python_file_belongs_to_a_package() -> None:
     assert {folder.replace("/", ".") for folder in folders} <= set(PACKAGES) | SUBPACKAGES
 
 
+def test_what_ships_beside_code_is_named_in_pyproject() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]
+    shipped = {
+        path.relative_to(ROOT)
+        for package, globs in patterns.items()
+        for pattern in globs
+        for path in (ROOT / package.removeprefix("plantroom.").replace(".", "/")).glob(pattern)
+    }
+    tracked = subprocess.run(
+        ["git", "ls-files", "--", *PACKAGES], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    beside = {Path(name) for name in tracked if not name.endswith(".py")}
+    assert beside <= shipped
+
+
 def test_links_for_type_checkers_are_the_packages() -> None:
     links = {path.name: path for path in (ROOT / ".types" / "plantroom").iterdir()}
     assert sorted(links) == PACKAGES
