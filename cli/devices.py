@@ -9,6 +9,8 @@ from plantroom.lab.building import TRUST_DOMAIN
 from plantroom.wire.errors import CheckFailedError, SpiffeIdError
 from plantroom.wire.spiffe import SpiffeId
 
+_UNISSUED = {"gateway": "renews its own"}
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the three."""
@@ -44,7 +46,7 @@ def list_devices(options: argparse.Namespace) -> int:
             one["role"],
             one["status"],
             states[one["online"]],
-            one["svid"]["not_after"] if one["svid"] else "never issued",
+            one["svid"]["not_after"] if one["svid"] else _UNISSUED.get(one["role"], "never issued"),
             one["spiffe_id"],
         )
         for one in found

@@ -101,6 +101,16 @@ class Building:
         self.ready = json.loads(line)
         return self.ready
 
+    def register(self, spiffe_id: str) -> None:
+        """Make an entry while the building runs, and wait until its policy follows."""
+        before = self.json("status", "--json")["policy"]["registry"]
+        assert self.run("identity", "entry", "create", spiffe_id).returncode == 0
+        until(
+            lambda: self.json("status", "--json")["policy"]["registry"] > before,
+            deadline_s=10,
+            what="a policy that knows the new entry",
+        )
+
     def said(self) -> str:
         """Return what `up` has written to stderr, in all its lives."""
         return (self.state.parent / f"{self.state.name}.stderr").read_text()
