@@ -4,6 +4,8 @@ import contextlib
 import os
 import select
 
+PIPE_BYTES = 65536  # what a pipe of Linux holds
+
 
 class Waker:
     """`wake` ends the wait of whoever polls `descriptor`; many wakes before a wait are one."""
@@ -30,7 +32,7 @@ class Waker:
     def clear(self) -> None:
         """Forget the wakes so far."""
         with contextlib.suppress(BlockingIOError):
-            os.read(self.descriptor, 4096)
+            os.read(self.descriptor, PIPE_BYTES)
 
     def close(self) -> None:
         """Close the pipe; idempotent."""

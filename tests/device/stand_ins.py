@@ -103,6 +103,8 @@ class Gateway:
                 self._stop = partial(self._loop.call_soon_threadsafe, stop.set)
                 ready.set()
                 await stop.wait()
+            for _ in range(5):  # what was closed is freed in the loop's next turns
+                await asyncio.sleep(0)
 
         def run() -> None:
             try:
