@@ -1,0 +1,179 @@
+import asyncio
+from typing import Any
+
+from plantroom.gateway import answers
+from plantroom.gateway.lanes import Flight, Lanes
+from plantroom.gateway.queue_schema import AGAIN, CONFIRMED
+from plantroom.wire.envelope import Book, Receipt, Refill, Span, Welcome
+
+
+async def fly(rig: Any, count: int = 100, lanes: Lanes | None = None) -> Flight:
+    await rig.queue.connected([])
+    taken = await rig.queue.take("backfill", readings_max=count, bytes_max=10**6, notes_max=100)
+    return (lanes or Lanes()).launch("backfill", taken.rows, taken.notes)
+
+
+def receipt(flight: Flight, *spans: Span, **more: Any) -> Receipt:
+    values: dict[str, Any] = {
+        "incarnation": 1,
+        "number": flight.number,
+        "store_id": "a",
+        "commit": 1,
+        "stored": spans,
+    }
+    return Receipt(**values | more)
+
+
+def span(lab: Any, first: int, last: int, **more: Any) -> Span:
+    return Span(**{"device": lab.device(), "epoch": 7, "first": first, "last": last} | more)
+
+
+def test_a_receipt_confirms_exactly_the_batchs_rows_in_its_ranges(make_rig: Any, lab: Any) -> None:
+    async def scenario() -> None:
+        rig = make_rig()
+        await rig.start()
+        await rig.receive(lab.pack(map(lab.reading, range(10))))
+        flight = await fly(rig, 6)
+        foreign = span(lab, 0, 9, device=lab.device("other"))
+        answer = receipt(flight, span(lab, 0, 2), span(lab, 4, 99), foreign)
+        outcome = await rig.queue.settle(answer, flight)
+        assert (outcome.confirmed, len(outcome.again)) == (5, 1)
+        assert await rig.seqs(CONFIRMED) == [0, 1, 2, 4, 5]
+        assert await rig.seqs(AGAIN) == [3]
+        await rig.queue.settle(answer, flight)  # the same receipt twice changes nothing
+        assert await rig.seqs(CONFIRMED) == [0, 1, 2, 4, 5]
+        assert (await rig.book())["confirmed"] == [[0, 2], [4, 5]]
+        await rig.check()
+
+    asyncio.run(scenario())
+
+
+def test_only_the_notes_that_are_named_are_told(make_rig: Any, lab: Any) -> None:
+    async def scenario() -> None:
+        rig = make_rig()
+        await rig.start()
+        for n in (0, 5):
+            await rig.receive(lab.pack([], payload=b"\xff%d" % n, user={"range": f"7/{n}/{n}"}))
+        flight = await fly(rig)
+        (_, first), _ = flight.notes
+        await rig.queue.settle(receipt(flight, notes=(first,)), flight)
+        assert [note.first for note in await rig.notes()] == [5]
+        flight = await fly(rig)
+        assert len(flight.notes) == 1  # what was not named goes again
+
+    asyncio.run(scenario())
+
+
+def test_a_store_that_is_new_gets_everything_again_in_bounded_steps(
+    make_rig: Any, lab: Any
+) -> None:
+    async def scenario() -> None:
+        rig = make_rig(readings_max=100)
+        await rig.start()
+        await rig.receive(lab.pack(map(lab.reading, range(60))))
+        flight = await fly(rig)
+        await rig.queue.settle(receipt(flight, span(lab, 0, 59)), flight)
+        assert await rig.queue.standing_of("b") == "changed"
+        await rig.receive(lab.pack(map(lab.reading, range(60, 120))))
+        assert len(await rig.seqs()) == 120  # what waits for the new store is no history to drop
+        steps = []
+        while done := await rig.database.write(lambda sql: answers.requeue(sql, 25)):
+            steps.append(done)
+        assert steps == [25, 25, 10]
+        assert await rig.seqs(CONFIRMED) == []
+        await rig.restart()
+        assert len(await rig.seqs(AGAIN)) == 60
+        assert await rig.queue.standing_of("a") == "former"
+        await rig.check()
+
+    asyncio.run(scenario())
+
+
+def test_a_quarantine_that_was_lifted_is_stored_and_its_digest_closes(
+    make_rig: Any, lab: Any
+) -> None:
+    async def scenario() -> None:
+        rig = make_rig()
+        await rig.start()
+        await rig.receive(lab.pack(map(lab.reading, range(3))))
+        whole = (await rig.book())["digests"]
+        flight = await fly(rig)
+        refused = (span(lab, 1, 1, reason="bad"),)
+        await rig.queue.settle(
+            receipt(flight, span(lab, 0, 0), span(lab, 2, 2), quarantined=refused), flight
+        )
+        book = await rig.book()
+        assert book["quarantined"] == [[1, 1]]
+        without = sum(int.from_bytes(lab.reading(n).hash()) for n in (0, 2)) % (1 << 256)
+        assert book["digests"] == {0: without.to_bytes(32).hex()}
+        await rig.queue.settle(receipt(flight, span(lab, 0, 2)), flight)
+        book = await rig.book()
+        assert (book["quarantined"], book["digests"]) == ([], whole)
+
+    asyncio.run(scenario())
+
+
+def welcome(lab: Any, rig: Any, digests: dict[int, bytes], *ranges: tuple[int, int]) -> Welcome:
+    book = Book(device=lab.device(), epoch=7, highest=9, ranges=ranges, digests=digests)
+    return Welcome(
+        incarnation=rig.queue.incarnation, number=1, store_id="a", commit=9, books=(book,)
+    )
+
+
+def test_a_digest_that_differs_over_the_same_ranges_is_an_imbalance(
+    make_rig: Any, lab: Any
+) -> None:
+    async def scenario() -> None:
+        rig = make_rig()
+        await rig.start()
+        await rig.receive(lab.pack(map(lab.reading, range(10))))
+        flight = await fly(rig)
+        await rig.queue.settle(receipt(flight, span(lab, 0, 9)), flight)
+        _, lines = await rig.queue.welcome(welcome(lab, rig, {0: b"\x01" * 32}, (0, 9)))
+        assert lines == [f"{lab.device()} epoch 7 digest of segment 0"]
+        assert await rig.queue.unsettled() == 1
+        [mine] = await rig.queue.hello_books(books_max=9, bytes_max=10**6)
+        _, lines = await rig.queue.welcome(welcome(lab, rig, dict(mine.digests), (0, 9)))
+        assert lines == []
+        assert await rig.queue.unsettled() == 0
+
+    asyncio.run(scenario())
+
+
+def test_nothing_is_gone_before_earlier_segments_are_derived(make_rig: Any, lab: Any) -> None:
+    async def scenario() -> None:
+        rig = make_rig()
+        await rig.start()
+        await rig.receive(lab.pack(map(lab.reading, range(10))))
+        await rig.database.write(lambda sql: sql.execute("DELETE FROM reading WHERE seq < 5"))
+        refill = Refill(store_id="a", commit=9, holes=(span(lab, 0, 20),))
+        await rig.commit(lab.pack(map(lab.reading, range(5))))
+        await rig.queue.refill(refill)
+        assert await rig.notes() == []
+        await rig.derive()
+        await rig.queue.refill(refill)
+        assert await rig.notes() == []
+        assert sorted(await rig.seqs()) == list(range(10))
+        await rig.database.write(lambda sql: sql.execute("DELETE FROM reading WHERE seq < 3"))
+        for _ in range(2):
+            await rig.queue.refill(refill)
+        said = {(note.kind, note.first, note.last) for note in await rig.notes()}
+        assert said == {("gone", 0, 2)}  # 10 to 20 never came: they are still the sensor's
+
+    asyncio.run(scenario())
+
+
+def test_an_eviction_is_said_again_for_a_hole(make_rig: Any, lab: Any) -> None:
+    async def scenario() -> None:
+        rig = make_rig(readings_max=100, policy="oldest")
+        await rig.start()
+        await rig.receive(lab.pack(map(lab.reading, range(110))))
+        flight = await fly(rig)
+        names = tuple(name for _, name in flight.notes)
+        await rig.queue.settle(receipt(flight, span(lab, 10, 109), notes=names), flight)
+        assert await rig.notes() == []
+        await rig.queue.refill(Refill(store_id="a", commit=9, holes=(span(lab, 3, 4),)))
+        [note] = await rig.notes()
+        assert (note.kind, note.first, note.last, note.reason) == ("evicted", 3, 4, "full")
+
+    asyncio.run(scenario())
