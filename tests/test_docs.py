@@ -1,6 +1,8 @@
 """The pages: made from the code or run against it, with links that lead somewhere."""
 
 import ast
+import csv
+import io
 import re
 import shlex
 import shutil
@@ -14,7 +16,7 @@ import pytest
 from plantroom.cli.main import command_parser
 from plantroom.wire.errors import UsageError
 from tests import reference
-from tests.system.conftest import PLANTROOM, Building
+from tests.system.conftest import PLANTROOM, Building, free_base
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -98,7 +100,7 @@ def shown_commands() -> list[tuple[str, str]]:
             continue
         for block in re.findall(r"```\w*\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
             for line in block.splitlines():
-                command = line.removeprefix("$ ").strip()
+                command = line.removeprefix("$ ").partition(" > ")[0].strip()
                 if re.match(r"(\.venv/bin/)?plantroom |make ", command):
                     found.append((named(page), command))
     return sorted(set(found))
@@ -175,6 +177,38 @@ def test_a_command_does_what_the_page_says(building: Building, page: str, comman
     )
     assert done.returncode == 0, f"{page}: {command}\n{done.stdout}{done.stderr}{building.logs()}"
     assert done.stdout.strip() or "verify" in command
+
+
+def test_a_csv_of_ones_own_is_replayed_as_the_page_says(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "how-to" / "replay-your-own-csv.md").read_text("utf-8")
+    (table,) = re.findall(r"```csv\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "room.csv").write_text(table, encoding="utf-8")
+    commands = re.findall(r"^\$ plantroom (.*)$", text, re.MULTILINE)
+    wanted = [2, 0, 0, 0]
+    assert len(commands) == len(wanted)
+    printed = []
+    for command, code in zip(commands, wanted, strict=True):
+        words, _, target = command.partition(" > ")
+        extra = ["--port-base", str(free_base())] if command.startswith("up") else []
+        done = subprocess.run(
+            [*PLANTROOM, *shlex.split(words), *extra],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=COMMAND_S,
+        )
+        assert done.returncode == code, f"{command}\n{done.stdout}{done.stderr}"
+        if target:
+            (tmp_path / target).write_text(done.stdout, encoding="utf-8")
+        printed.append(done.stdout)
+    stored = csv.DictReader(io.StringIO(printed[2]))
+    found = {(row["time"], row["point"], row["value"]) for row in stored}
+    assert found == {
+        (f"{row['when'].replace(' ', 'T')}Z", point, row[point])
+        for row in csv.DictReader(io.StringIO(table))
+        for point in ("temp", "co2")
+    }
 
 
 # Metrics -----------------------------------------------------------------------------------------
