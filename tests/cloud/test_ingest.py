@@ -1,0 +1,171 @@
+"""Ingest against the real store: what is answered, and only after what."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plantroom.cloud.ingest import Ingest
+from plantroom.cloud.membership import belongs_by_name
+from plantroom.cloud.sqlite_store import SqliteStore
+from plantroom.cloud.store import Committed, Delivery
+from plantroom.wire import cbor, envelope
+from plantroom.wire.clock import SystemClock
+from plantroom.wire.envelope import Batch, Book, Hello, Receipt, Refill, Welcome
+from plantroom.wire.errors import StorageFullError
+from plantroom.wire.link import Message
+from plantroom.wire.reading import Reading
+from tests.fakes.deliveries import DEVICE, delivery, reading
+
+
+class Faulty(SqliteStore):
+    """A store that can be told to fail."""
+
+    full = False
+    poison: int | None = None
+
+    async def commit(self, deliveries: Sequence[Delivery]) -> Committed:
+        if self.full:
+            raise StorageFullError("no space left")
+        if any(each.batch.number == self.poison for each in deliveries):
+            raise RuntimeError("a defect")
+        return await super().commit(deliveries)
+
+
+Play = Callable[[Ingest, Faulty, list[Reading]], Coroutine[Any, Any, None]]
+
+
+def play(path: Path, act: Play) -> None:
+    async def main() -> None:
+        store = Faulty(path / "store.db")
+        shown: list[Reading] = []
+        ingest = Ingest(
+            store,
+            belongs=belongs_by_name,
+            clock=SystemClock(),
+            shown=lambda readings, _: shown.extend(readings),
+        )
+        try:
+            await act(ingest, store, shown)
+        finally:
+            store.close()
+
+    asyncio.run(main())
+
+
+def live(*seqs: int, number: int = 1, site: str = "building-1", incarnation: int = 7) -> Message:
+    made = delivery([reading(seq) for seq in seqs], number=number).batch
+    batch = Batch(incarnation=incarnation, number=number, lane="live", readings=made.readings)
+    return Message(topic=f"v1/{site}/uplink/gateway/live", payload=envelope.encode(batch))
+
+
+def answers(messages: Sequence[Message]) -> list[Any]:
+    return [envelope.decode(each.payload, Receipt, Welcome, Refill) for each in messages]
+
+
+def test_batches_share_a_commit_and_each_gets_its_receipt(tmp_path: Path) -> None:
+    async def act(ingest: Ingest, _: Faulty, shown: list[Reading]) -> None:
+        found = await ingest.take([live(0, 1), live(2, number=2), live(9, number=3, site="other")])
+        assert [each.topic for each in found] == [
+            "v1/building-1/receipt/gateway",
+            "v1/building-1/receipt/gateway",
+            "v1/other/receipt/gateway",
+        ]
+        receipts = answers(found)
+        assert len({receipt.commit for receipt in receipts}) == 1
+        assert receipts[2].quarantined[0].reason == "foreign-device"
+        assert [each.seq for each in shown] == [0, 1, 2]
+        assert ingest.counts["stored"] == 3
+        assert ingest.quarantined == {"foreign-device": 1}
+
+    play(tmp_path, act)
+
+
+def test_nothing_is_answered_when_nothing_was_stored(tmp_path: Path) -> None:
+    async def act(ingest: Ingest, store: Faulty, shown: list[Reading]) -> None:
+        store.full = True
+        with pytest.raises(StorageFullError):
+            await ingest.take([live(0)])
+        assert shown == []
+        store.full = False
+        (receipt,) = answers(await ingest.take([live(0)]))
+        assert receipt.stored
+
+    play(tmp_path, act)
+
+
+def test_poisonous_batch_is_unreadable_and_its_neighbours_are_stored(tmp_path: Path) -> None:
+    async def act(ingest: Ingest, store: Faulty, _: list[Reading]) -> None:
+        store.poison = 2
+        found = answers(await ingest.take([live(0), live(1, number=2), live(2, number=3)]))
+        by_number = {receipt.number: receipt for receipt in found}
+        assert by_number[2].unreadable
+        assert not by_number[2].stored
+        assert by_number[1].stored
+        assert by_number[3].stored
+        (book,) = await store.books()
+        assert list(book.stored) == [(0, 0), (2, 2)]
+
+    play(tmp_path, act)
+
+
+def test_rubbish_is_counted_and_not_answered(tmp_path: Path) -> None:
+    async def act(ingest: Ingest, _: Faulty, __: list[Reading]) -> None:
+        rubbish = Message(topic="v1/building-1/uplink/gateway/live", payload=b"rubbish")
+        assert len(await ingest.take([rubbish, live(0)])) == 1
+        assert ingest.counts["refused"] == 1
+
+    play(tmp_path, act)
+
+
+def test_broken_body_is_answered_unreadable_with_store_and_commit(tmp_path: Path) -> None:
+    async def act(ingest: Ingest, store: Faulty, _: list[Reading]) -> None:
+        table = {"v": 1, "k": "batch", "incarnation": 7, "number": 3, "lane": "live", "body": b"x"}
+        broken = Message(topic="v1/building-1/uplink/gateway/live", payload=cbor.dumps(table))
+        (receipt,) = answers(await ingest.take([broken]))
+        assert (receipt.incarnation, receipt.number, receipt.unreadable) == (7, 3, True)
+        assert receipt.store_id == store.store_id
+
+    play(tmp_path, act)
+
+
+def test_hello_tells_how_far_a_device_has_counted(tmp_path: Path) -> None:
+    async def act(ingest: Ingest, store: Faulty, _: list[Reading]) -> None:
+        await ingest.take([live(0)])
+        books = (
+            Book(device=DEVICE, epoch=1, highest=3),
+            Book(device="spiffe://building-2.smart.local/agent/x", epoch=1, highest=3),
+        )
+        hello = Hello(incarnation=7, number=1, gateway="gateway", books=books)
+        topic = "v1/building-1/uplink/gateway/hello"
+        found = await ingest.take([Message(topic=topic, payload=envelope.encode(hello))])
+        welcome, refill = answers(found)
+        assert welcome.books[0].ranges == ((0, 0),)
+        assert [(hole.first, hole.last) for hole in refill.holes] == [(1, 3)]
+        assert found[1].topic == "v1/building-1/refill/gateway"
+        assert len(await store.books()) == 1, "the other site's device opens no book"
+
+    play(tmp_path, act)
+
+
+def test_former_incarnation_that_speaks_again_is_an_alarm(tmp_path: Path) -> None:
+    async def act(ingest: Ingest, _: Faulty, __: list[Reading]) -> None:
+        for incarnation in (1, 1, 2, 2):
+            await ingest.take([live(0, incarnation=incarnation)])
+        assert ingest.counts["interleaved"] == 0
+        await ingest.take([live(0, incarnation=1)])
+        assert ingest.counts["interleaved"] == 1
+
+    play(tmp_path, act)
+
+
+def test_metrics_say_all_of_it(tmp_path: Path) -> None:
+    async def act(ingest: Ingest, _: Faulty, __: list[Reading]) -> None:
+        await ingest.take([live(0), live(0, number=2)])
+        found = {metric.name: metric.value for metric in ingest.metrics()}
+        assert found["plantroom_ingest_stored_total"] == 1
+        assert found["plantroom_ingest_duplicates_total"] == 1
+
+    play(tmp_path, act)
