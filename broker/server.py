@@ -105,6 +105,8 @@ class Broker:
     ) -> None:
         for task in self._running:
             task.cancel()
+        if self._running:
+            await asyncio.wait(self._running, timeout=_CLOSE_S)
         for listener in self._listeners:
             listener.close()
         for connection in list(self._engine.connections):

@@ -21,6 +21,7 @@ from plantroom.wire.database import Database
 from plantroom.wire.errors import ConfigError, StorageFullError
 from plantroom.wire.link import Message
 from tests.broker.harness import Rules, publish, running, until
+from tests.fakes.waiting import until as until_now
 
 TAPS = ("v1/+/telemetry/+",)
 TOPIC = "v1/building-1/telemetry/hvac-001"
@@ -273,6 +274,7 @@ def test_paho_speaks_with_it(protocol: MQTTProtocolVersion) -> None:
         client.subscribe([("a/#", 2)])
         for qos in (0, 1, 2):
             client.publish(f"a/{qos}", b"%d" % qos, qos).wait_for_publish(10)
+        until_now(lambda: len(got) == 3, deadline_s=10, what="three messages")
         client.disconnect()
         client.loop_stop()
         return got
