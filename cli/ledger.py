@@ -6,12 +6,15 @@ from typing import Any
 from plantroom.cli import output
 from plantroom.cli.options import layout_of, subcommand, subcommands
 from plantroom.lab import ledger
-from plantroom.lab.audit import Account, Page
+from plantroom.lab.audit import Account, Page, union, without
 from plantroom.wire.errors import CheckFailedError
 from plantroom.wire.ranges import RangeSet
 
 _RANGES_SHOWN = 3
-_HEAD = ("DEVICE", "EPOCH", "FIRST", "LAST", "GATEWAY", "QUEUED", "CLOUD", "HOLES", "BOOK")
+_HEAD = (
+    *("DEVICE", "EPOCH", "FIRST", "LAST", "UNSENT", "GATEWAY", "QUEUED", "CLOUD", "HOLES"),
+    "BOOK",
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +49,7 @@ def verify(options: argparse.Namespace) -> int:
                 "closes": not open_books,
                 "books": len(accounts),
                 "queued": sum(len(account.queued) for account in accounts),
+                "at_sensors": sum(len(account.at_sensor) for account in accounts),
                 "faults": [fault for account in open_books for fault in plain(account)["faults"]],
             }
         )
@@ -64,8 +68,12 @@ def verify(options: argparse.Namespace) -> int:
             f"seq {first.faults[0].first} to {first.faults[0].last}",
             remedy="plantroom ledger show",
         )
-    queued = sum(len(account.queued) for account in accounts)
-    output.note(f"{len(accounts)} books close" + (f", {queued} readings queued" if queued else ""))
+    waiting = {
+        "queued": sum(len(account.queued) for account in accounts),
+        "not sent by their sensors yet": sum(len(account.at_sensor) for account in accounts),
+    }
+    said = [f"{count} readings {where}" for where, count in waiting.items() if count]
+    output.note(", ".join([f"{len(accounts)} books close", *said]))
     return 0
 
 
@@ -91,6 +99,7 @@ def plain(account: Account) -> dict[str, Any]:
         "epoch": account.epoch,
         "closes": account.closes,
         "queued": list(account.queued),
+        "at_sensor": list(account.at_sensor),
         "gateway": _page(account.gateway),
         "cloud": _page(account.cloud),
         "faults": [
@@ -131,10 +140,11 @@ def _row(account: Account) -> tuple[object, ...]:
         account.epoch,
         held.lowest,
         held.highest,
+        len(account.at_sensor) or "",
         len(account.gateway.held) if account.gateway else "",
         len(account.queued) or "",
         len(account.cloud.held) if account.cloud else "",
-        _spans(pages[0].holes),
+        _spans(without(pages[0].holes, union(account.queued, account.at_sensor))),
         "closes" if account.closes else account.faults[0].what,
     )
 

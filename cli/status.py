@@ -43,7 +43,7 @@ def _parts(found: dict[str, Any]) -> list[tuple[str, str]]:
     books = found["ledger"]
     ledger = {
         True: f"{books.get('books')} books close, {books.get('stored')} readings stored, "
-        f"{books.get('queued')} queued",
+        f"{books.get('queued')} queued, {books.get('at_sensors')} at sensors",
         False: f"{books.get('faults')} faults: plantroom ledger verify",
         None: books.get("error"),
     }[books["closes"]]

@@ -1,8 +1,10 @@
 """Compare the books of a gateway with those of the cloud: what is where, and what is nowhere.
 
-Every reading up to the highest number that either side has heard of is queued at the gateway,
-stored in the cloud, evicted with a reason, or quarantined with a reason; what is in none of these
-states, was lost, or has another digest than when it was sent, keeps a book from closing. Pure.
+Every reading up to the highest number that either side has heard of is queued at its sensor or at
+the gateway, stored in the cloud, evicted with a reason, or quarantined with a reason; what is in
+none of these states, was lost, or has another digest than when it was sent, keeps a book from
+closing. A sensor sends its oldest readings first: what it has numbered and neither side has seen is
+still with it only as long as it has sent nothing newer. Pure.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -56,13 +58,17 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """Both hops' pages of one (device, epoch), and what is wrong between them."""
+    """Both hops' pages of one (device, epoch), and what is wrong between them.
+
+    `queued` waits at the gateway, `at_sensor` has not been sent yet.
+    """
 
     device: str
     epoch: int
     gateway: Page | None
     cloud: Page | None
     queued: RangeSet
+    at_sensor: RangeSet
     faults: tuple[Fault, ...]
 
     @property
@@ -82,34 +88,47 @@ def compare(gateway: Iterable[Page], cloud: Iterable[Page]) -> tuple[Account, ..
     """Return one account for each (device, epoch) that either side knows, in order."""
     below = {(page.device, page.epoch): page for page in gateway}
     above = {(page.device, page.epoch): page for page in cloud}
+    newest: dict[str, int] = {}
+    for page in (*below.values(), *above.values()):
+        if page.known:
+            newest[page.device] = max(page.epoch, newest.get(page.device, page.epoch))
     return tuple(
-        _account(key, below.get(key), above.get(key)) for key in sorted(below.keys() | above.keys())
+        _account(key, below.get(key), above.get(key), is_newest=newest.get(key[0], 0) <= key[1])
+        for key in sorted(below.keys() | above.keys())
     )
 
 
-def _account(key: Key, gateway: Page | None, cloud: Page | None) -> Account:
+def _account(key: Key, gateway: Page | None, cloud: Page | None, *, is_newest: bool) -> Account:
     empty = Page(device=key[0], epoch=key[1], highest=-1)
     below, above = gateway or empty, cloud or empty
     queued = without(below.held, union(below.settled, above.known))
+    unseen = _unseen(below, above) if is_newest else RangeSet()
     return Account(
         device=key[0],
         epoch=key[1],
         gateway=gateway,
         cloud=cloud,
         queued=queued,
-        faults=tuple(_faults(below, above, queued)),
+        at_sensor=unseen,
+        faults=tuple(_faults(below, above, union(queued, unseen))),
     )
 
 
-def _faults(below: Page, above: Page, queued: RangeSet) -> Iterator[Fault]:
+def _unseen(below: Page, above: Page) -> RangeSet:
+    """Return the numbers above all that either side has seen."""
+    seen = union(below.known, above.known, below.lost, above.lost).highest
+    first, last = 0 if seen is None else seen + 1, max(below.highest, above.highest)
+    return RangeSet([(first, last)] if first <= last else [])
+
+
+def _faults(below: Page, above: Page, waiting: RangeSet) -> Iterator[Fault]:
     highest = max(below.highest, above.highest)
-    known = union(above.known, queued, below.excused, above.lost)
+    known = union(above.known, waiting, below.excused, above.lost)
     everything = RangeSet([(0, highest)] if highest >= 0 else [])
     yield from _each(
-        without(everything, known),
-        "neither queued nor stored, and neither evicted nor quarantined",
+        without(everything, known), "neither queued nor stored, and neither evicted nor quarantined"
     )
-    lost = without(above.lost, union(above.known, queued, below.excused))
+    lost = without(above.lost, union(above.known, waiting, below.excused))
     yield from _each(lost, "lost")
     if below.disputed or above.disputed:
         yield Fault(first=0, last=max(highest, 0), what="disputed: its epoch was used twice")

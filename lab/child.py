@@ -14,8 +14,8 @@ from plantroom.lab import launch
 from plantroom.wire.errors import ConfigError
 
 BACKOFF_FIRST_S = 0.5
-BACKOFF_MAX_S = 30.0
-STEADY_S = 30.0
+BACKOFF_MAX_S = 10.0
+STEADY_S = 3.0  # whoever has lived as long did not die of its start
 STOP_DEADLINE_S = 15.0
 LOG_BYTES_MAX = 16 * 1024 * 1024
 _EXITS_THAT_NO_RETRY_MENDS = (2, 3)

@@ -49,7 +49,7 @@ class Replayed:
 
     def _books_close(self, rows: dict[str, int]) -> bool:
         accounts = ledger.accounts(self._layout)
-        if any(not account.closes or account.queued for account in accounts):
+        if any(not account.closes or account.queued or account.at_sensor for account in accounts):
             self.progress = "the last rows are on their way"
             return False
         for name, wanted in rows.items():

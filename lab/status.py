@@ -53,5 +53,6 @@ def _books(layout: Layout) -> dict[str, Any]:
         "books": len(accounts),
         "stored": sum(len(account.cloud.held) for account in accounts if account.cloud),
         "queued": sum(len(account.queued) for account in accounts),
+        "at_sensors": sum(len(account.at_sensor) for account in accounts),
         "faults": sum(len(account.faults) for account in accounts),
     }

@@ -61,8 +61,12 @@ def test_a_hole_is_named_by_device_epoch_and_range(run: Run, stored: Stored) -> 
     ran = run("ledger", "verify")
     assert ran.code == 1
     assert f"{HVAC} epoch 7 seq 2 to 3: neither queued nor stored" in ran.out
-    assert f"{HVAC} epoch 7 seq 5 to 6: " in ran.out
+    assert f"{HVAC} epoch 7 seq 2 to 3" in ran.err
     assert ran.err.count("\n") == 1
+    report = json.loads(run("ledger", "verify", "--json").out)
+    assert [(fault["first"], fault["last"]) for fault in report["faults"]] == [(2, 3)]
+    assert report["at_sensors"] == 2
+    stored.put(hvac_reading(0, epoch=8))
     faults = json.loads(run("ledger", "verify", "--json").out)["faults"]
     assert [(fault["first"], fault["last"]) for fault in faults] == [(2, 3), (5, 6)]
 

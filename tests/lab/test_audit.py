@@ -48,6 +48,20 @@ def test_a_number_that_nobody_has_keeps_the_book_open() -> None:
     assert [(fault.first, fault.last) for fault in account.faults] == [(4, 5)]
 
 
+def test_what_a_sensor_has_numbered_and_not_sent_is_with_it() -> None:
+    account = one(page(9, held=spans((0, 3))), page(9, held=spans((0, 1))))
+    assert account.closes
+    assert not account.is_stored
+    assert (list(account.queued), list(account.at_sensor)) == ([(2, 3)], [(4, 9)])
+
+
+def test_what_was_not_sent_before_something_newer_is_nowhere() -> None:
+    newer = Page(device=DEVICE, epoch=8, highest=0, held=spans((0, 0)))
+    accounts = compare([page(9, held=spans((0, 3)))], [newer])
+    assert [list(account.at_sensor) for account in accounts] == [[], []]
+    assert [(fault.first, fault.last) for fault in accounts[0].faults] == [(4, 9)]
+
+
 def test_a_receipt_for_what_the_store_does_not_have_keeps_the_book_open() -> None:
     account = one(
         page(9, held=spans((0, 9)), settled=spans((0, 9))),
@@ -85,7 +99,7 @@ def test_a_disputed_epoch_does_not_close() -> None:
 
 def test_a_book_that_only_the_cloud_has_is_compared_with_itself() -> None:
     assert one(None, page(4, held=spans((0, 4)))).is_stored
-    assert not one(None, page(4, held=spans((0, 3)))).closes
+    assert not one(None, page(4, held=spans((0, 2), (4, 4)))).closes
 
 
 sets = st.sets(st.integers(0, 30))
@@ -110,4 +124,7 @@ def test_every_number_is_accounted_for_or_a_fault(  # noqa: PLR0913 -- the six s
     )
     faulty = {seq for fault in account.faults for seq in range(fault.first, fault.last + 1)}
     fine = stored | quarantined | excused | (held - settled)
-    assert faulty == set(range(31)) - fine
+    seen = fine | held | lost
+    at_sensor = set(range(max(seen, default=-1) + 1, 31))
+    assert {seq for a, b in account.at_sensor for seq in range(a, b + 1)} == at_sensor
+    assert faulty == set(range(31)) - fine - at_sensor
