@@ -17,9 +17,9 @@ from plantroom.certs import der
 from plantroom.certs.entry import SVID_TTL_S, Denials, Entry, Issued, from_row, to_row
 from plantroom.certs.roles import CLOUD_TRUST_DOMAIN, ROLES, role_of, site_of
 from plantroom.wire.clock import Clock, SystemClock
-from plantroom.wire.database import connect, translated
 from plantroom.wire.errors import IdentityError, UsageError
 from plantroom.wire.spiffe import SpiffeId
+from plantroom.wire.sqlite import connect, translated
 
 T = TypeVar("T")
 TOKEN_TTL_S = 600

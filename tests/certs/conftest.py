@@ -31,6 +31,19 @@ from plantroom.wire.spiffe import SpiffeId
 BUILDING, CLOUD = "building-1.smart.local", "smart-building.cloud"
 
 
+USAGES = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
+
+
 class SteppedClock:
     """This machine's clock, set off by as much as a test says."""
 
@@ -106,20 +119,6 @@ def _forge(  # noqa: PLR0913 -- one keyword for each rule that can be broken
     now = dt.datetime.now(dt.UTC).replace(microsecond=0)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "forged")])
     issuer, signing_key, upper = _signer(signer) if signer else (subject, key, b"")
-    flags = dict.fromkeys(
-        (
-            "digital_signature",
-            "content_commitment",
-            "key_encipherment",
-            "data_encipherment",
-            "key_agreement",
-            "key_cert_sign",
-            "crl_sign",
-            "encipher_only",
-            "decipher_only",
-        ),
-        False,
-    )
     serial = x509.random_serial_number()
     start, end = now + dt.timedelta(seconds=not_before_s), now + dt.timedelta(seconds=not_after_s)
     builder = (
@@ -135,7 +134,7 @@ def _forge(  # noqa: PLR0913 -- one keyword for each rule that can be broken
         constraints = x509.BasicConstraints(ca=ca, path_length=None)
         builder = builder.add_extension(constraints, critical=True)
     if usage:
-        key_usage = x509.KeyUsage(**(flags | dict.fromkeys(usage, True)))
+        key_usage = x509.KeyUsage(**(dict.fromkeys(USAGES, False) | dict.fromkeys(usage, True)))
         builder = builder.add_extension(key_usage, critical=usage_critical)
     if extended is not None:
         builder = builder.add_extension(x509.ExtendedKeyUsage(extended), critical=False)
