@@ -29,8 +29,8 @@ class _RenewedError(UnreachableError):
 class IngestLink:
     """Keeps the connection, fills groups for ingest, publishes its answers.
 
-    Messages wait in a bounded queue; when it is full they wait in the broker, which keeps this
-    session through reconnects.
+    Messages wait in a bounded queue that outlives connections; when it is full they wait in the
+    broker, which keeps this session. Answers wait for the next connection when one is lost.
     """
 
     def __init__(  # noqa: PLR0913 -- where to, as whom, how much
@@ -49,20 +49,32 @@ class IngestLink:
         self._server_id = server_id
         self._group_max = group_max
         self._waiting_max = waiting_max
-        self.connected = False
+        self._waiting: asyncio.Queue[Message] = asyncio.Queue(waiting_max)
+        self._link: Link | None = None
+        self._linked = asyncio.Event()
         self.trouble = ""
 
-    async def run(self) -> NoReturn:
-        """Connect, work, and connect again, for ever."""
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection now."""
+        return self._linked.is_set()
+
+    async def run(self) -> None:
+        """Take, commit and answer, over one connection after the other, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._work(), name="cloud.ingest-work")
+            tasks.create_task(self._stay_connected(), name="cloud.ingest-connect")
+
+    async def _stay_connected(self) -> NoReturn:
         wait_s = RETRY_S[0]
         while True:
             try:
                 await self._session()
             except* PlantroomError as group:
                 error = _first(group)
-            if self.connected or isinstance(error, _RenewedError):
+            if self.connected:
                 wait_s = RETRY_S[0]
-            self.connected = False
+            self._unlink(self._link)
             if not isinstance(error, _RenewedError):
                 if str(error) != self.trouble:
                     LOG.warning("not connected: %s", error)
@@ -83,25 +95,30 @@ class IngestLink:
             session_expiry_s=SESSION_EXPIRY_S,
             incoming_max=self._waiting_max,
         )
-        waiting: asyncio.Queue[Message] = asyncio.Queue(self._waiting_max)
         async with link, asyncio.TaskGroup() as tasks:
             await link.subscribe(FILTER)
-            self.connected, self.trouble = True, ""
+            self._link, self.trouble = link, ""
+            self._linked.set()
             LOG.info("connected to %s", link.where)
-            tasks.create_task(self._fill(link, waiting), name="cloud.ingest-fill")
-            tasks.create_task(self._work(link, waiting), name="cloud.ingest-work")
+            tasks.create_task(self._fill(link), name="cloud.ingest-fill")
             await self._source.changed(identity.revision)
             raise _RenewedError("identity renewed")
 
-    async def _fill(self, link: Link, waiting: asyncio.Queue[Message]) -> None:
-        async for message in link.messages():
-            await waiting.put(message)
+    def _unlink(self, link: Link | None) -> None:
+        """Forget a connection that was lost, unless there is another one already."""
+        if self._link is link:
+            self._link = None
+            self._linked.clear()
 
-    async def _work(self, link: Link, waiting: asyncio.Queue[Message]) -> NoReturn:
+    async def _fill(self, link: Link) -> None:
+        async for message in link.messages():
+            await self._waiting.put(message)
+
+    async def _work(self) -> NoReturn:
         while True:
-            group = [await waiting.get()]
-            while len(group) < self._group_max and not waiting.empty():
-                group.append(waiting.get_nowait())
+            group = [await self._waiting.get()]
+            while len(group) < self._group_max and not self._waiting.empty():
+                group.append(self._waiting.get_nowait())
             try:
                 answers = await self._ingest.take(group)
             except StorageError as error:
@@ -110,7 +127,22 @@ class IngestLink:
                 await asyncio.sleep(TROUBLE_S)
                 continue
             self.trouble = ""
-            await _publish_all(link, answers)
+            await self._answer(answers)
+
+    async def _answer(self, answers: Sequence[Message]) -> None:
+        """Publish answers; after a loss all of them again, which a gateway does not mind."""
+        done = False
+        while not done:
+            await self._linked.wait()
+            link = self._link
+            if link is None:  # pragma: no cover -- set together with the event
+                continue
+            done = True
+            try:
+                await _publish_all(link, answers)
+            except* UnreachableError:
+                self._unlink(link)
+                done = False
 
 
 async def _publish_all(link: Link, answers: Sequence[Message]) -> None:
