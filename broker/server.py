@@ -115,6 +115,8 @@ class Broker:
         if self._journal_task is not None:
             await asyncio.wait([self._journal_task], timeout=_CLOSE_S)
             self._journal_task.cancel()
+        if kind is not None and not issubclass(kind, asyncio.CancelledError):
+            kind = error = trace = None  # the owner's own error goes on as it is, in no group
         await self._tasks.__aexit__(kind, error, trace)
 
     async def listen(self, host: str, port: int, context: ssl.SSLContext | None) -> int:

@@ -13,7 +13,10 @@ from plantroom.broker.properties import Property
 from plantroom.broker.segments import Arrived, arrivals
 from tests.broker.harness import Frame, Rules, packet, puback, publish, running
 
-USER: dict[int, Any] = {Property.USER: (("range", "1/2/3"),), Property.CONTENT_TYPE: "application/cbor"}
+USER: dict[int, Any] = {
+    Property.USER: (("range", "1/2/3"),),
+    Property.CONTENT_TYPE: "application/cbor",
+}
 PROPERTIES: list[dict[int, Any]] = [
     {},
     USER,

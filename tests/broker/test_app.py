@@ -1,0 +1,51 @@
+"""The stand-alone broker as a process."""
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.broker.test_recovery import free_port, start
+
+
+def test_sigterm_ends_it_quietly(tmp_path: Path) -> None:
+    process = start(tmp_path, free_port())
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        ("[listen]\ntls = false\nport = PORT\n", 3, "in use"),
+        ("[listen]\nport = 0\n", 3, "cannot load the identity"),
+        ("[listen]\nprot = 0\n", 3, "did you mean port?"),
+        ('[listen]\ntls = false\nport = 0\n[store]\npath = "/proc/nowhere/b.db"\n', 1, "/proc"),
+    ],
+)
+def test_fault_is_one_line(text: str, code: int, said: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        config = tmp_path / "broker.toml"
+        config.write_text(text.replace("PORT", str(taken.getsockname()[1])))
+        done = subprocess.run(
+            [sys.executable, "-m", "plantroom.broker", str(config)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert done.returncode == code, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("plantroom: ")
+    assert said in line
+
+
+def test_configuration_is_asked_for() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "plantroom.broker"], capture_output=True, timeout=30, check=False
+    )
+    assert done.returncode == 2

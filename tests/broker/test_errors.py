@@ -1,0 +1,13 @@
+from plantroom.broker.codes import Code
+from plantroom.broker.errors import LimitError, MalformedError, PacketError, ProtocolError
+from plantroom.wire.errors import WireError
+
+
+def test_every_error_of_the_wire_has_its_reason_code() -> None:
+    found = {kind: kind("x").code for kind in (MalformedError, ProtocolError, LimitError)}
+    assert found == {
+        MalformedError: Code.MALFORMED_PACKET,
+        ProtocolError: Code.PROTOCOL_ERROR,
+        LimitError: Code.QUOTA_EXCEEDED,
+    }
+    assert issubclass(PacketError, WireError)

@@ -1,0 +1,134 @@
+import asyncio
+from collections.abc import Awaitable
+
+from plantroom.broker.guard import Peer
+from plantroom.broker.journal import Journal
+from plantroom.broker.memory import MemorySink
+from plantroom.broker.runs import Origin, Run
+from plantroom.broker.sink import Batch, RetainedSaved, SessionDropped
+from plantroom.broker.tree import Match
+from plantroom.wire.errors import StorageFullError
+from tests.broker.harness import JumpingClock, publish, until
+
+
+class Recorder:
+    """An outlet that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.peer = Peer(None, "here")
+        self.open = self.accepted = True
+        self.blocked = False
+        self.unread_bytes = 0
+        self.log: list[object] = []
+
+    def write(self, data: bytes) -> None:
+        self.log.append(data)
+
+    def acknowledged(self, count: int) -> None:
+        self.log.append(count)
+
+    def refused(self, acknowledgements: bytes) -> None:
+        self.log.append(("refused", acknowledgements))
+
+    def resume(self) -> None:
+        self.log.append("resume")
+
+    def fail(self, code: int, reason: str) -> None:
+        self.log.append((code, reason))
+
+    def abort(self, reason: str) -> None:
+        self.log.append(reason)
+
+    def overdue(self, now_us: int) -> str | None:
+        return str(now_us)
+
+
+class SlowSink(MemorySink):
+    """Commits only when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = asyncio.Event()
+        self.batches: list[Batch] = []
+
+    def commit(self, batch: Batch) -> Awaitable[int]:
+        self.batches.append(batch)
+        return self._later(batch)
+
+    async def _later(self, batch: Batch) -> int:
+        await self.go.wait()
+        return await super().commit(batch)
+
+
+def tapped_run() -> Run:
+    return Run(Origin(1, "w", "w"), publish("a"), version=4, match=Match(), at_us=0, tapped=True)
+
+
+def test_acknowledgement_waits_for_the_commit_and_groups_form_meanwhile() -> None:
+    async def scenario() -> None:
+        sink, outlet = SlowSink(), Recorder()
+        journal = Journal(sink, JumpingClock(), depth_bytes_max=10)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(journal.serve())
+            journal.run(tapped_run())
+            journal.acknowledge(outlet, b"1", count=1)
+            await until(lambda: sink.batches)
+            for number in (b"2", b"3"):
+                journal.run(tapped_run())
+                journal.acknowledge(outlet, number, count=1, size_bytes=8)
+            assert journal.deep
+            journal.pause(outlet)
+            assert outlet.log == []
+            sink.go.set()
+            await until(lambda: len(outlet.log) == 7)
+            assert outlet.log == ["resume", b"1", 1, b"2", 1, b"3", 1]
+            assert len(sink.batches) == 2
+            journal.close()
+
+    asyncio.run(scenario())
+
+
+def test_failed_group_is_undone_and_what_is_owed_is_tried_again() -> None:
+    async def scenario() -> None:
+        sink, outlet = MemorySink(), Recorder()
+        journal = Journal(sink, JumpingClock(), depth_bytes_max=10)
+        undone: list[str] = []
+        heard: list[bool] = []
+        async with asyncio.TaskGroup() as group:
+            group.create_task(journal.serve())
+            sink.fault = StorageFullError("no space left")
+            journal.run(tapped_run())
+            journal.acknowledge(outlet, b"ok", count=1)
+            journal.acknowledge(outlet, b"no", count=0, firm=True)
+            journal.bind(
+                RetainedSaved(topic="t", packet=b"p", publisher="w", at_us=1),
+                lambda: undone.append("retained"),
+            )
+            journal.change(SessionDropped(sid=4))
+            journal.after(heard.append)
+            await until(lambda: heard)
+            assert heard == [False]
+            assert undone == ["retained"]
+            assert outlet.log == [("refused", b"ok"), 1, b"no", 0]
+            assert journal.failing is sink.fault
+            sink.fault = None
+            await until(lambda: journal.commits)
+            assert journal.failing is None
+            assert not sink._retained
+            journal.close()
+
+    asyncio.run(scenario())
+
+
+def test_nothing_to_store_commits_nothing() -> None:
+    async def scenario() -> None:
+        sink, outlet = SlowSink(), Recorder()
+        journal = Journal(sink, JumpingClock(), depth_bytes_max=10)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(journal.serve())
+            journal.acknowledge(outlet, b"1", count=1)
+            await until(lambda: outlet.log)
+            assert sink.batches == []
+            journal.close()
+
+    asyncio.run(scenario())
