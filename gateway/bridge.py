@@ -158,6 +158,7 @@ class Bridge:
         if not ready.is_set() or self._ended.is_set():
             return self._offline
         self._ready_us = self._clock.monotonic_us()
+        self.last_error = ""
         return self._catching_up
 
     async def _catching_up(self) -> Mode:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from plantroom.gateway import answers, books, room, tables
+from plantroom.gateway import answers, books, numbering, room, tables
 from plantroom.gateway.answers import Outcome, Standing
 from plantroom.gateway.ingress import Intake
 from plantroom.gateway.lanes import Flight
@@ -119,6 +119,8 @@ class Queue:
         for intake in intakes:
             posting.post(intake)
         posting.flush()
+        if any(intake.delivery for intake in intakes):
+            numbering.forget_old_deliveries(sql, upto)
         sql.execute("UPDATE tap SET segment = ? WHERE name = ?", (upto, TAP))
         tables.set_meta(sql, "running_us", aged_us)
         return self._make_room(sql, aged_us)
