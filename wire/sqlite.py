@@ -5,12 +5,14 @@ Synchronous and light, so that the sensor's outbox shares it; `database.py` adds
 
 import contextlib
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from plantroom.wire.errors import StorageCorruptError, StorageError, StorageFullError
 
 Migrations = Mapping[str, Sequence[str]]
+BUSY_TIMEOUT_S = 5.0
 
 
 @contextlib.contextmanager
@@ -54,17 +56,32 @@ def connect(path: Path, migrations: Migrations, *, synchronous: str = "FULL") ->
                 where=str(path.parent),
                 remedy="check owner and mount, or choose another folder with --state",
             ) from error
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
+            _enter_wal(connection)
             connection.execute(f"PRAGMA synchronous={synchronous}")
             connection.execute("PRAGMA foreign_keys=ON")
-            connection.execute("PRAGMA busy_timeout=5000")
             _migrate(connection, migrations, path)
         except BaseException:
             connection.close()
             raise
     return connection
+
+
+def _enter_wal(connection: sqlite3.Connection) -> None:
+    """Turn WAL mode on; SQLite does not wait for others there, whatever its busy timeout is."""
+    give_up_s = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() >= give_up_s:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _migrate(connection: sqlite3.Connection, migrations: Migrations, path: Path) -> None:
