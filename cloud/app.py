@@ -15,9 +15,8 @@ from typing import Any
 
 from starlette.applications import Starlette
 
+from plantroom.broker.catalog import open_sink
 from plantroom.broker.server import Broker
-from plantroom.broker.store import MIGRATIONS as BROKER_TABLES
-from plantroom.broker.store import SqliteStore
 from plantroom.certs.authority import Authority
 from plantroom.certs.embedded import EmbeddedSource
 from plantroom.certs.enrolment_server import EnrolmentServer
@@ -38,7 +37,6 @@ from plantroom.views.board import Board
 from plantroom.views.view_topics import ViewTopics
 from plantroom.wire import tls, topics
 from plantroom.wire.clock import Clock, SystemClock
-from plantroom.wire.database import Database
 from plantroom.wire.errors import PlantroomError
 from plantroom.wire.metrics import Metric
 from plantroom.wire.reading import Reading
@@ -111,8 +109,8 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
         front, ingestion = (
             identities.source_of(name, settings, authority, bundles) for name in (FRONT, INGESTION)
         )
-        database = Database.open(folder.front, BROKER_TABLES)
-        stack.callback(database.close)
+        sink, close_sink = open_sink("sqlite", folder.front)
+        stack.callback(close_sink)
         path = Path(settings.store.path) if settings.store.path else folder.store
         store = catalog.STORES[settings.store.kind](path, belongs_by_name)
         stack.callback(store.close)
@@ -122,7 +120,7 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
         watch.load()
         broker = Broker(
             limits=settings.limits,
-            store=SqliteStore(database),
+            store=sink,
             admit=identities.admit(front),
             decisions=CachedPoint(point, clock, ttl_s_max=settings.policy.cache_ttl_s),
             clock=clock,

@@ -92,10 +92,22 @@ class Cloud:
                 await asyncio.sleep(0.02)
 
     @contextlib.asynccontextmanager
-    async def gateway(self, spiffe_id: SpiffeId = UPLINK, name: str = SITE) -> AsyncIterator[Link]:
-        context = tls.client_context(self.identity_of(spiffe_id).current(), server_ids=[FRONT])
-        async with MqttLink("127.0.0.1", self.mqtt, name, context) as link:
+    async def gateway(self) -> AsyncIterator[Link]:
+        """Connect as the site's gateway, as soon as policy has followed the registry."""
+        async with contextlib.AsyncExitStack() as stack:
+            async with asyncio.timeout(WAIT_S):
+                while True:
+                    try:
+                        link = await stack.enter_async_context(self.connection())
+                    except RefusedError:
+                        await asyncio.sleep(0.05)
+                    else:
+                        break
             yield link
+
+    def connection(self) -> MqttLink:
+        context = tls.client_context(self.identity_of(UPLINK).current(), server_ids=[FRONT])
+        return MqttLink("127.0.0.1", self.mqtt, SITE, context)
 
 
 async def send(link: Link, lane: str, payload: bytes) -> int:
@@ -118,7 +130,6 @@ def test_readings_of_a_gateway_are_stored_shown_and_receipted(tmp_path: Path) ->
     async def main() -> None:
         async with cloud.running() as http:
             cloud.admit(UPLINK)
-            await asyncio.sleep(1)  # policy follows the registry within poll_s
             async with cloud.gateway() as link:
                 await link.subscribe(f"v1/{SITE}/receipt/gateway")
                 birth = Presence(online=True, epoch=1, at_us=T0_US, info={"kind": "hvac"})
@@ -148,7 +159,6 @@ def test_restart_continues_and_shows_what_was_stored(tmp_path: Path) -> None:
     async def main() -> None:
         async with cloud.running():
             cloud.admit(UPLINK)
-            await asyncio.sleep(1)
             async with cloud.gateway() as link:
                 await link.subscribe(f"v1/{SITE}/receipt/gateway")
                 await send(link, "live", envelope.encode(batch(0, 1)))
@@ -173,7 +183,6 @@ def test_hello_is_answered_with_books_and_holes_are_asked_for(tmp_path: Path) ->
     async def main() -> None:
         async with cloud.running():
             cloud.admit(UPLINK)
-            await asyncio.sleep(1)
             async with cloud.gateway() as link:
                 await link.subscribe(f"v1/{SITE}/receipt/gateway")
                 await link.subscribe(f"v1/{SITE}/refill/gateway")
@@ -203,7 +212,6 @@ def test_unreadable_batch_is_answered_by_its_name_and_the_next_is_stored(tmp_pat
     async def main() -> None:
         async with cloud.running():
             cloud.admit(UPLINK)
-            await asyncio.sleep(1)
             async with cloud.gateway() as link:
                 await link.subscribe(f"v1/{SITE}/receipt/gateway")
                 good = envelope.encode(batch(0, number=4))
@@ -234,8 +242,7 @@ def test_gateway_that_is_not_registered_is_refused(tmp_path: Path) -> None:
     async def main() -> None:
         async with cloud.running():
             with pytest.raises(RefusedError):
-                async with cloud.gateway():
-                    pass
+                await cloud.connection().__aenter__()
 
     asyncio.run(main())
 
@@ -267,7 +274,6 @@ def test_reader_sees_the_store_of_a_folder(tmp_path: Path) -> None:
     async def main() -> None:
         async with cloud.running():
             cloud.admit(UPLINK)
-            await asyncio.sleep(1)
             async with cloud.gateway() as link:
                 await link.subscribe(f"v1/{SITE}/receipt/gateway")
                 await send(link, "live", envelope.encode(batch(0)))
