@@ -93,10 +93,14 @@ class HealthServer(ThreadingHTTPServer):
             raise UnreachableError("no identity yet")
         request.settimeout(self.RequestHandlerClass.timeout)  # type: ignore[attr-defined]
         connection = tls.server_context(identity).wrap_socket(request, server_side=True)
-        peer = tls.peer_id(connection)
-        tls.check_anchor(connection, peer, identity)
-        if peer.trust_domain != identity.svid.spiffe_id.trust_domain:
-            raise IdentityError("another trust domain", reason="wrong-trust-domain")
+        try:
+            peer = tls.peer_id(connection)
+            tls.check_anchor(connection, peer, identity)
+            if peer.trust_domain != identity.svid.spiffe_id.trust_domain:
+                raise IdentityError("another trust domain", reason="wrong-trust-domain")
+        except IdentityError:
+            connection.close()
+            raise
         return connection
 
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from plantroom.broker.memory import MemorySink
 from plantroom.broker.server import Broker
@@ -72,6 +73,15 @@ def middle(low: float, high: float) -> float:
     return (low + high) / 2
 
 
+async def _closed() -> None:
+    """Wait, within bounds, until every connection of this loop has ended its TLS and gone."""
+    loop: Any = asyncio.get_running_loop()
+    for _ in range(300):
+        if len(loop._selector.get_map()) <= 1:  # asyncio's own pipe
+            return
+        await asyncio.sleep(0.01)
+
+
 @dataclass
 class Gateway:
     """A real broker over real mTLS in a thread of its own; what it was sent is kept."""
@@ -103,8 +113,7 @@ class Gateway:
                 self._stop = partial(self._loop.call_soon_threadsafe, stop.set)
                 ready.set()
                 await stop.wait()
-            for _ in range(5):  # what was closed is freed in the loop's next turns
-                await asyncio.sleep(0)
+            await _closed()
 
         def run() -> None:
             try:
