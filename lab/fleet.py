@@ -46,13 +46,16 @@ def _svid(issued: Any) -> dict[str, Any] | None:
 
 def _online(layout: Layout) -> dict[str, bool] | None:
     found = running.find(layout)
-    if found is None:
-        return None
+    return None if found is None else online(found.ports.gateway_http)
+
+
+def online(gateway_http: int) -> dict[str, bool] | None:
+    """Return who is online, as the gateway's board says; None while it does not answer."""
     try:
-        latest = ask.get_json(found.ports.gateway_http, "/api/latest")
+        latest = ask.get_json(gateway_http, "/api/latest")
     except UnreachableError:
         return None
-    return {one["device"]: bool(one["online"]) for one in latest["devices"]}
+    return {str(one["device"]): bool(one["online"]) for one in latest["devices"]}
 
 
 def revoke(layout: Layout, device: SpiffeId, *, reason: str) -> None:

@@ -8,14 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from plantroom.lab import ask, flags, lock, running, setup
+from plantroom.lab import ask, flags, fleet, lock, running, setup
 from plantroom.lab.building import Device
 from plantroom.lab.child import Program
 from plantroom.lab.flags import Flags, Given
 from plantroom.lab.layout import Layout
 from plantroom.lab.plan import devices_of
 from plantroom.lab.ports import Ports
-from plantroom.lab.presence import online_devices
 from plantroom.lab.replayed import Replayed
 from plantroom.lab.supervisor import Interrupted, Supervisor, interruptible
 from plantroom.wire.errors import UnreachableError
@@ -139,7 +138,8 @@ class _Life:
         wanted = self._plan.admitted
 
         def all_online() -> bool:
-            missing = sorted(wanted - online_devices(self._ports.gateway_http))
+            online = fleet.online(self._ports.gateway_http) or {}
+            missing = sorted(name for name in wanted if not online.get(name))
             self._waiting_for = ", ".join(missing[:DEVICES_NAMED_MAX])
             self._voice.progress(f"waiting for {len(missing)} of {len(wanted)} devices …")
             return not missing

@@ -1,0 +1,70 @@
+import dataclasses
+from collections.abc import Iterable
+
+import pytest
+
+from plantroom.lab import ledger
+from plantroom.lab.audit import Account, Page, compare
+from plantroom.lab.layout import Layout
+from plantroom.lab.replayed import Replayed
+from plantroom.wire.errors import CheckFailedError
+from plantroom.wire.ranges import RangeSet
+from tests.lab.conftest import DEVICES, Answers, latest
+
+DEVICE = dataclasses.replace(DEVICES[0], replay="/room.csv")
+DONE = {"replay": "done", "rows": "5"}
+
+
+@pytest.fixture
+def replayed(layout: Layout, web: Answers) -> Replayed:
+    return Replayed(layout, web.port, (DEVICE, DEVICES[1]))
+
+
+def page(stored: Iterable[tuple[int, int]], excused: Iterable[tuple[int, int]] = ()) -> Page:
+    return Page(
+        device=str(DEVICE.spiffe_id),
+        epoch=7,
+        highest=4,
+        held=RangeSet(stored),
+        excused=RangeSet(excused),
+    )
+
+
+def given(monkeypatch: pytest.MonkeyPatch, gateway: Iterable[Page], cloud: Iterable[Page]) -> None:
+    accounts: tuple[Account, ...] = compare(gateway, cloud)
+    monkeypatch.setattr(ledger, "accounts", lambda _layout: accounts)
+
+
+def test_it_is_not_stored_before_the_recording_is_over(replayed: Replayed, web: Answers) -> None:
+    said: list[str] = []
+    assert not replayed.is_stored(said.append)
+    web.by_path["/api/latest"] = latest((DEVICE.name, True, {"replay": "running"}))
+    assert not replayed.is_stored(said.append)
+    assert said[-1] == "0 rows taken, 0 of 1 replays over"
+
+
+def test_it_is_stored_once_every_row_is(
+    replayed: Replayed, web: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web.by_path["/api/latest"] = latest((DEVICE.name, True, DONE))
+    given(monkeypatch, [page([(0, 4)])], [page([(0, 2)])])
+    assert not replayed.is_stored(lambda _text: None)
+    given(monkeypatch, [page([(0, 4)])], [page([(0, 4)])])
+    assert replayed.is_stored(lambda _text: None)
+
+
+def test_a_book_that_does_not_close_is_waited_for(
+    replayed: Replayed, web: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web.by_path["/api/latest"] = latest((DEVICE.name, True, DONE))
+    given(monkeypatch, [], [page([(0, 1), (3, 4)])])
+    assert not replayed.is_stored(lambda _text: None)
+
+
+def test_rows_that_were_evicted_are_a_failed_check(
+    replayed: Replayed, web: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web.by_path["/api/latest"] = latest((DEVICE.name, True, DONE))
+    given(monkeypatch, [], [page([(0, 2)], [(3, 4)])])
+    with pytest.raises(CheckFailedError, match="2 of 5 rows are not in the store"):
+        replayed.is_stored(lambda _text: None)
