@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 
 from plantroom.cli.main import main
+from plantroom.lab import setup
+from plantroom.lab.building import Names, simulated
+from plantroom.lab.flags import Flags
+from plantroom.lab.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -30,3 +34,9 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
         return Ran(code, captured.out, captured.err)
 
     return running
+
+
+@pytest.fixture
+def set_up(tmp_path: Path) -> None:
+    """Leave the state folder as `up` does before it starts anything."""
+    setup.prepare(Layout(tmp_path / "state"), Flags(), simulated(3, seed=1, names=Names()))

@@ -1,0 +1,33 @@
+import json
+
+import pytest
+
+from tests.cli.conftest import Run
+
+HVAC = "spiffe://building-1.smart.local/agent/hvac-001"
+
+pytestmark = pytest.mark.usefixtures("set_up")
+
+
+def test_the_fleet_is_a_table(run: Run) -> None:
+    head, *rows = run("devices", "ls").out.splitlines()
+    assert head.split()[:4] == ["DEVICE", "ROLE", "STATUS", "LINK"]
+    assert [row.split()[0] for row in rows] == [
+        "energy-001",
+        "gateway",
+        "hvac-001",
+        "occupancy-001",
+    ]
+
+
+def test_a_device_is_revoked_and_restored(run: Run) -> None:
+    assert run("devices", "revoke", "hvac-001", "--reason", "stolen").code == 0
+    listed = {
+        one["device"]: one for one in json.loads(run("devices", "ls", "--json").out)["devices"]
+    }
+    assert (listed["hvac-001"]["status"], listed["hvac-001"]["reason"]) == ("revoked", "stolen")
+    assert listed["energy-001"]["status"] == "active"
+    assert listed["hvac-001"]["online"] is None
+    assert run("devices", "restore", HVAC).code == 0
+    assert run("devices", "restore", HVAC).code == 1
+    assert run("devices", "revoke", "hvac-009").code == 5

@@ -1,0 +1,55 @@
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plantroom.lab import lock
+from plantroom.lab.flags import Given
+from plantroom.lab.layout import Layout
+from plantroom.lab.plan import UnmappedError
+from plantroom.lab.up import Goal, up
+from plantroom.wire.errors import ConfigError
+
+
+class Silent:
+    """A voice that nobody hears."""
+
+    def tell(self, text: str) -> None:
+        raise AssertionError(text)
+
+    def progress(self, text: str) -> None:
+        raise AssertionError(text)
+
+    def ready(self, addresses: dict[str, Any]) -> None:
+        raise AssertionError(addresses)
+
+
+def start(layout: Layout, given: Given) -> None:
+    up(layout, given, Goal(), Silent())
+
+
+def test_a_taken_port_is_found_before_anything_is_set_up(layout: Layout) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen(1)
+        with pytest.raises(ConfigError, match="--port-base"):
+            start(layout, Given(port_base=taken.getsockname()[1]))
+    assert not layout.gateway.exists()
+    assert not layout.building.exists()
+
+
+def test_a_folder_in_use_is_found_before_its_flags_are_read(layout: Layout) -> None:
+    with lock.held(layout):
+        layout.building.write_text("damaged")
+        with pytest.raises(ConfigError, match="is running here already"):
+            start(layout, Given())
+
+
+def test_a_recording_without_a_mapping_is_found_before_anything_is_set_up(
+    layout: Layout, tmp_path: Path
+) -> None:
+    (tmp_path / "x.csv").write_text("when,what\n2020-01-01 00:00:00,1\n")
+    with pytest.raises(UnmappedError):
+        start(layout, Given(replays=(str(tmp_path / "x.csv"),)))
+    assert not layout.gateway.exists()
