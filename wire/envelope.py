@@ -241,6 +241,7 @@ class _BatchOuter:
     number: int
     lane: Lane
     body: bytes
+    codec: Literal["lzma"] = "lzma"  # left out while it is this one; another is refused by name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,7 +251,12 @@ class _BatchBody:
     heads: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
 
 
-_LZMA_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 1 << 20}]
+# Measured on two recorded rooms (6 and 29 points), 500 readings a batch, body bytes a reading: 6.7
+# and 53.8 with these, 6.8 and 54.8 with lc and pb at their defaults, 7.3 and 60.2 with zlib at 9,
+# 8.1 and 61.9 with bz2.
+_LZMA_FILTERS = [
+    {"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 1 << 20, "lc": 0, "lp": 0, "pb": 0}
+]
 
 
 def _batch_out(batch: Batch) -> dict[str, Any]:
