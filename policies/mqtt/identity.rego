@@ -9,7 +9,7 @@ package mqtt.identity
 # One level of our topics that a SPIFFE path segment can be; `:` joins segments and is in none.
 segment := `^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`
 
-domain := `^[a-z0-9][a-z0-9_-]{0,63}([.][a-z0-9_-]{1,63})+$`
+domain := `^[a-z0-9][a-z0-9_-]{0,63}([.][a-z0-9_-]{1,63})*$`
 
 cloud_trust_domain := data.system.cloud_trust_domain if {
 	is_string(data.system.cloud_trust_domain)

@@ -12,6 +12,10 @@ test_a_sensor if {
 	}
 }
 
+test_a_trust_domain_of_one_label if {
+	identity.parse("spiffe://building-1/agent/hvac-001").site == "building-1"
+}
+
 test_the_cloud_in_its_three_forms if {
 	identity.parse("spiffe://smart-building.cloud/agent/ota").level == "cloud:ota"
 	identity.parse("spiffe://smart-building.cloud/agent/ota").site == "cloud"
@@ -38,7 +42,8 @@ test_what_is_no_identity_of_ours if {
 		"spiffe://building-1.smart.local/agent/cloud",
 		"spiffe://building-1.smart.local/agent/trust",
 		"spiffe://building-1.smart.local/operator/ann",
-		"spiffe://building-1/agent/hvac-001",
+		"spiffe://cloud/agent/hvac-001",
+		"spiffe://.smart.local/agent/hvac-001",
 		"spiffe://cloud.smart.local/agent/hvac-001",
 		"spiffe://Building-1.smart.local/agent/hvac-001",
 		"SPIFFE://building-1.smart.local/agent/hvac-001",

@@ -53,16 +53,17 @@ def test_a_document_with_a_part_missing_is_denied(key: str) -> None:
     assert (decision.allow, decision.reason, decision.ttl_s) == (False, "malformed-answer", 0.0)
 
 
+MALFORMED: dict[str, list[object]] = {
+    "allow": [1, "true", "allow", [True], {}, None, False],  # False, and yet "ok"
+    "reason": [None, "revoked", "", 1],
+    "ttl_s": [-1, "300", None, True, float("nan"), float("inf")],
+    "revision": [7],
+    "rule": [None],
+}
+
+
 @pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        *(("allow", value) for value in (1, "true", "allow", [True], {}, None)),
-        *(("reason", value) for value in (None, "revoked", "", 1)),
-        *(("ttl_s", value) for value in (-1, "300", None, True, float("nan"), float("inf"))),
-        ("revision", 7),
-        ("rule", None),
-        ("allow", False),  # denied, and yet "ok"
-    ],
+    ("key", "value"), [(key, value) for key, values in MALFORMED.items() for value in values]
 )
 def test_a_document_of_another_form_is_denied(key: str, value: object) -> None:
     decision = read(GOOD | {key: value})
