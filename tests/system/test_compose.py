@@ -129,7 +129,10 @@ class Stack:
         return self.engine.run(COMPOSE, *words, cwd=self.folder)
 
     def up(self) -> None:
-        self.compose("up", "--detach", "--wait", "--wait-timeout", str(int(READY_S)))
+        try:
+            self.compose("up", "--detach", "--wait", "--wait-timeout", str(int(READY_S)))
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}\n{self.compose('logs', '--tail', '20')}") from error
 
     def stored(self) -> Keys:
         """What the cloud's store holds: the seqs of each device and epoch, as exported."""
