@@ -1,0 +1,52 @@
+"""Memory: a thousand clients over mutual TLS, ten thousand idle plain sessions."""
+
+import time
+
+from tests.bench.brokers.contenders import Contender, ours, plain
+from tests.bench.brokers.measuring import SENSORS, Bench
+from tests.bench.kit.figures import Figure, Pair, alone, compared
+
+_IDLE = 10_000
+_SETTLE_S = 2.0
+
+
+def _resident_mb(bench: Bench, contender: Contender, clients: int, *, tls: bool) -> float:
+    with (
+        contender.start(bench.work, bench.identities) as broker,
+        bench.load(broker, "--publishers", f"bench:{clients}", tls=tls) as load,
+    ):
+        time.sleep(_SETTLE_S)
+        bench.say(f"{contender.name}: {load.ready} clients, {broker.rss_mb():.0f} MB")
+        return broker.rss_mb()
+
+
+def tls_clients(bench: Bench, peers: list[Contender]) -> list[Figure]:
+    """A thousand connected clients with an SVID each, on both event loops."""
+    figures = [
+        alone(
+            f"memory, {SENSORS:,} mTLS clients, {loop}",
+            _resident_mb(bench, ours(loop), SENSORS, tls=True),
+            unit="MB",
+            target=target,
+            better="less",
+        )
+        for loop, target in (("uvloop", 75.0), ("asyncio", 110.0))
+    ]
+    for peer in peers:
+        theirs = _resident_mb(bench, peer, SENSORS, tls=True)
+        figures.append(
+            compared(
+                f"memory, {SENSORS:,} mTLS clients, uvloop",
+                [Pair(figures[0].ours or 0.0, theirs)],
+                peer_name=peer.name,
+                unit="MB",
+                better="less",
+            )
+        )
+    return figures
+
+
+def idle_sessions(bench: Bench) -> Figure:
+    """Ten thousand plain sessions on the stand-alone broker; that they all connect is the test."""
+    megabytes = _resident_mb(bench, plain(), _IDLE, tls=False)
+    return alone(f"memory, {_IDLE:,} idle plain sessions", megabytes, unit="MB", note="all up")
