@@ -7,9 +7,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from plantroom.cloud import app
-from plantroom.cloud.settings import CloudSettings, LogSection
-from plantroom.wire import service, settings
+from plantroom.cloud import app, settings
+from plantroom.cloud.settings import LogSection
+from plantroom.wire import service
 from plantroom.wire.errors import PlantroomError
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("plantroom: usage: python -m plantroom.cloud CONFIG.toml\n")
         return 2
     try:
-        given = settings.load(CloudSettings, Path(arguments[0]), os.environ)
+        given = settings.read(Path(arguments[0]), os.environ)
         _log_to(given.log)
         service.run(partial(app.main, given))
     except PlantroomError as error:

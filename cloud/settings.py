@@ -1,9 +1,13 @@
 """Settings of the cloud: every limit with its default and unit, one section a part."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from plantroom.broker.settings import BrokerLimits
-from plantroom.wire.settings import option, section
+from plantroom.wire.errors import ConfigError, SpiffeIdError
+from plantroom.wire.settings import load, option, section
+from plantroom.wire.spiffe import SpiffeId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,3 +127,18 @@ class CloudSettings:
     views: ViewsSection = section(ViewsSection)
     policy: PolicySection = section(PolicySection)
     log: LogSection = section(LogSection)
+
+
+def read(path: Path | None, environ: Mapping[str, str]) -> CloudSettings:
+    """Read the settings, and check what no single key can show.
+
+    Raises:
+        ConfigError: naming file, key, what was expected and what to do.
+    """
+    settings = load(CloudSettings, path, environ)
+    try:
+        SpiffeId.parse(f"spiffe://{settings.agent.trust_domain}/agent/ingestion")
+    except SpiffeIdError as error:
+        where, remedy = str(path or "defaults"), "see agent.trust_domain"
+        raise ConfigError(str(error), where=where, remedy=remedy) from error
+    return settings

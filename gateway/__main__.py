@@ -7,9 +7,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from plantroom.gateway import app
-from plantroom.gateway.settings import GatewaySettings, LogSection
-from plantroom.wire import service, settings
+from plantroom.gateway import app, settings
+from plantroom.gateway.settings import LogSection
+from plantroom.wire import service
 from plantroom.wire.errors import PlantroomError, UsageError
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> int:
                 remedy="python -m plantroom.gateway CONFIG; "
                 "`plantroom config sample gateway` prints one",
             )
-        loaded = settings.load(GatewaySettings, Path(arguments[0]), os.environ)
+        loaded = settings.read(Path(arguments[0]), os.environ)
         _log_to(loaded.log)
         service.run(partial(app.main, loaded))
     except PlantroomError as error:

@@ -38,7 +38,7 @@ from plantroom.gateway.measures import Measures, Sources
 from plantroom.gateway.pace import Pace
 from plantroom.gateway.queue_schema import MIGRATIONS as QUEUE_TABLES
 from plantroom.gateway.room import Limits
-from plantroom.gateway.settings import GatewaySettings
+from plantroom.gateway.settings import GatewaySettings, split_address
 from plantroom.gateway.spool import Queue
 from plantroom.gateway.state_folder import Reserve, StateFolder
 from plantroom.gateway.tables import Life
@@ -297,7 +297,7 @@ def _measures(parts: _Parts, bridge: Bridge, holding: Holding) -> Measures:
 async def _connect(parts: _Parts) -> AsyncIterator[Link]:
     """Connect to the cloud's broker with the newest identity; the will says when that ends."""
     settings = parts.settings
-    host, port = identities.split_address(settings.bridge.address, "bridge.address")
+    host, port = split_address(settings.bridge.address, "bridge.address")
     context = tls.client_context(parts.cloud.current(), server_ids=(parts.names.front,))
     will = Message(
         topic=topics.build("presence/{device}", parts.site, GATEWAY),

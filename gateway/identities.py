@@ -16,29 +16,17 @@ from plantroom.certs.enrolled_async import AsyncEnrolled
 from plantroom.certs.enrolment_client import Server
 from plantroom.certs.registry import Registry
 from plantroom.certs.svid import verify_peer
-from plantroom.gateway.settings import GatewaySettings
+from plantroom.gateway.settings import GatewaySettings, split_address
 from plantroom.gateway.state_folder import StateFolder
 from plantroom.policies.embedded import EmbeddedPoint
 from plantroom.wire.clock import Clock
-from plantroom.wire.errors import ConfigError, IdentityError, PlantroomError
+from plantroom.wire.errors import IdentityError, PlantroomError
 from plantroom.wire.identity import Identity, IdentitySource, Principal, TrustBundle
 from plantroom.wire.spiffe import SpiffeId
 from plantroom.wire.tls import RotatingServerContext
 
 _log = logging.getLogger("plantroom.gateway.identities")
 _BUNDLES_BYTES_MAX = 1 << 20
-
-
-def split_address(address: str, key: str) -> tuple[str, int]:
-    """Split `host:port` (or `[v6]:port`).
-
-    Raises:
-        ConfigError: naming the key.
-    """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
-        raise ConfigError(f"{key} is not host:port", where=address[:80], remedy="as 127.0.0.1:8883")
-    return host.strip("[]"), int(port)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

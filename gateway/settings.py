@@ -1,9 +1,14 @@
 """Settings of the gateway: every limit with its default and unit, one section a part."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from plantroom.broker.settings import BrokerLimits
-from plantroom.wire.settings import option, section
+from plantroom.wire.errors import ConfigError, SpiffeIdError, TopicError
+from plantroom.wire.settings import load, option, section
+from plantroom.wire.spiffe import SpiffeId
+from plantroom.wire.topics import check_level
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,3 +156,42 @@ class GatewaySettings:
     views: ViewsSection = section(ViewsSection)
     policy: PolicySection = section(PolicySection)
     log: LogSection = section(LogSection)
+
+
+def read(path: Path | None, environ: Mapping[str, str]) -> GatewaySettings:
+    """Read the settings, and check what no single key can show.
+
+    Raises:
+        ConfigError: naming file, key, what was expected and what to do.
+    """
+    settings = load(GatewaySettings, path, environ)
+    source = str(path or "defaults")
+    agent, bridge, identity = settings.agent, settings.bridge, settings.identity
+    try:
+        check_level(agent.name)
+        check_level(agent.site)
+        SpiffeId.parse(f"spiffe://{agent.trust_domain}/agent/{agent.name}")
+        SpiffeId.parse(f"spiffe://{bridge.cloud_trust_domain}/gateway/{agent.site}")
+        SpiffeId.parse(f"spiffe://{bridge.cloud_trust_domain}/{bridge.cloud_id}")
+        SpiffeId.parse(f"spiffe://{bridge.cloud_trust_domain}/{identity.cloud_enrol_id}")
+    except (SpiffeIdError, TopicError) as error:
+        remedy = "see [agent], [bridge] and [identity]"
+        raise ConfigError(str(error), where=source, remedy=remedy) from error
+    if bridge.address:
+        split_address(bridge.address, "bridge.address", source)
+        split_address(identity.cloud_enrol_address, "identity.cloud_enrol_address", source)
+    return settings
+
+
+def split_address(address: str, key: str, source: str = "") -> tuple[str, int]:
+    """Split `host:port` (or `[v6]:port`).
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise ConfigError(
+            f"{key} is {address[:80]!r}", where=source, remedy='write "host:port", port 1 to 65535'
+        )
+    return host.strip("[]"), int(port)

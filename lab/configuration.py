@@ -36,7 +36,11 @@ def check(kind: str, file: Path, environ: Mapping[str, str]) -> None:
     Raises:
         ConfigError: naming file, key, what was expected and what to do.
     """
-    settings.load(settings_of(kind), file, environ)
+    module = importlib.import_module(_SETTINGS[kind][0])
+    if hasattr(module, "read"):  # also checks what no single key can show
+        module.read(file, environ)
+    else:
+        settings.load(settings_of(kind), file, environ)
 
 
 def kind_of(file: Path) -> str:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from plantroom.cloud.settings import CloudSettings
+from plantroom.cloud.settings import CloudSettings, read
 from plantroom.wire.errors import ConfigError
 from plantroom.wire.settings import load, sample
 
@@ -44,3 +44,10 @@ def test_http_is_for_this_machine_unless_configured_otherwise() -> None:
 def test_wrong_value_names_its_variable(variable: str, value: str) -> None:
     with pytest.raises(ConfigError, match=variable):
         load(CloudSettings, None, {variable: value})
+
+
+def test_a_trust_domain_that_is_none_is_said_before_it_starts(tmp_path: Path) -> None:
+    file = tmp_path / "cloud.toml"
+    file.write_text('[agent]\ntrust_domain = "BAD!"\n')
+    with pytest.raises(ConfigError, match=r"cloud\.toml.*agent\.trust_domain"):
+        read(file, {})

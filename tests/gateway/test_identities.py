@@ -14,25 +14,11 @@ from plantroom.gateway.state_folder import StateFolder
 from plantroom.policies.embedded import EmbeddedPoint
 from plantroom.wire import settings, tls
 from plantroom.wire.clock import SystemClock
-from plantroom.wire.errors import ConfigError, IdentityError
+from plantroom.wire.errors import IdentityError
 from plantroom.wire.policy import Question
 from plantroom.wire.spiffe import SpiffeId
 
 BUILDING, CLOUD = "building-1.smart.local", "smart-building.cloud"
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [("127.0.0.1:8883", ("127.0.0.1", 8883)), ("[::1]:1", ("::1", 1)), ("cloud:2", ("cloud", 2))],
-)
-def test_an_address_is_host_and_port(text: str, found: tuple[str, int]) -> None:
-    assert identities.split_address(text, "bridge.address") == found
-
-
-@pytest.mark.parametrize("text", ["", "cloud", "cloud:", ":1", "cloud:0", "cloud:65536", "c:x"])
-def test_anything_else_names_its_key(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"bridge\.address"):
-        identities.split_address(text, "bridge.address")
 
 
 def test_the_names_are_those_of_the_contract() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from plantroom.gateway.app import limits_of, pace_of
-from plantroom.gateway.settings import GatewaySettings
+from plantroom.gateway.settings import GatewaySettings, read, split_address
 from plantroom.wire import settings
 from plantroom.wire.errors import ConfigError
 
@@ -33,3 +33,41 @@ def test_units_are_converted_once() -> None:
     )
     assert limits_of(loaded).age_us_max == 1_500_000
     assert pace_of(loaded).linger_s == 0.02
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("127.0.0.1:8883", ("127.0.0.1", 8883)), ("[::1]:1", ("::1", 1)), ("cloud:2", ("cloud", 2))],
+)
+def test_an_address_is_host_and_port(text: str, found: tuple[str, int]) -> None:
+    assert split_address(text, "bridge.address") == found
+
+
+@pytest.mark.parametrize("text", ["", "cloud", "cloud:", ":1", "cloud:0", "cloud:65536", "c:x"])
+def test_anything_else_names_its_key(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"bridge\.address"):
+        split_address(text, "bridge.address")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PLANTROOM_AGENT_SITE", "building 1"),
+        ("PLANTROOM_AGENT_NAME", "a/b"),
+        ("PLANTROOM_AGENT_TRUST_DOMAIN", "BAD!"),
+        ("PLANTROOM_BRIDGE_CLOUD_TRUST_DOMAIN", "BAD!"),
+        ("PLANTROOM_BRIDGE_ADDRESS", "nohost"),
+        ("PLANTROOM_IDENTITY_CLOUD_ENROL_ADDRESS", "host:x"),
+    ],
+)
+def test_what_no_gateway_could_run_with_is_said_before_it_starts(
+    variable: str, value: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text("")
+    with pytest.raises(ConfigError, match=r"gateway\.toml"):
+        read(file, {variable: value})
+
+
+def test_a_gateway_without_a_cloud_needs_no_address() -> None:
+    assert not read(None, {"PLANTROOM_BRIDGE_ADDRESS": ""}).bridge.address

@@ -22,6 +22,21 @@ def test_an_environment_override_is_checked_too(tmp_path: Path) -> None:
         configuration.check("gateway", file, {"PLANTROOM_BROKER_PORT": "many"})
 
 
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("device", '[uplink]\naddress = "nohost"\n'),
+        ("gateway", '[bridge]\naddress = "nohost"\n'),
+        ("cloud", '[agent]\ntrust_domain = "BAD!"\n'),
+    ],
+)
+def test_what_the_process_refuses_the_check_refuses(kind: str, text: str, tmp_path: Path) -> None:
+    file = tmp_path / "x.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"x\.toml"):
+        configuration.check(kind, file, {})
+
+
 @pytest.mark.parametrize("text", ["", "[log]\n"])
 def test_a_file_that_says_too_little_needs_the_kind(tmp_path: Path, text: str) -> None:
     file = tmp_path / "x.toml"
