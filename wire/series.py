@@ -26,7 +26,7 @@ from plantroom.wire.reading import Value
 NUMBER, WHOLE, TRUTH, TEXT = range(4)
 KINDS: dict[type, int] = {float: NUMBER, int: WHOLE, bool: TRUTH, str: TEXT}
 SCALED, PRINTED, DOUBLES, SINGLES, KNOWN = range(5)
-_PLACES_MAX = 22  # 10 ** 22 is the last power of ten that a double holds exactly
+_PLACES_MAX = 19  # 10 ** 19 is the last power of ten in 64 bits: beyond, CBOR needs a tag
 _PLACES_OF_FRACTIONS = 8  # more decimal places than this are hardly a sensor's own
 _SCALE_MAX = 1_000_000
 _DENOMINATOR_MAX = 3_600

@@ -24,6 +24,7 @@ from plantroom.wire.envelope import (
     Welcome,
 )
 from plantroom.wire.errors import EnvelopeError
+from plantroom.wire.reading import Point, Reading
 from tests.fakes.readings import HVAC, hvac_reading, readings
 
 ALL = get_args(Envelope)
@@ -75,6 +76,14 @@ def test_readings_cross_the_bridge_unchanged(taken: list[Any]) -> None:
     batch = Batch(incarnation=1, number=2, lane="live", readings=tuple(taken))
     found = envelope.decode(envelope.encode(batch), Batch)
     assert [r.canonical() for r in found.readings] == [r.canonical() for r in taken]
+
+
+@pytest.mark.parametrize("value", [7.978188745755058e-07, 1e-19, 1e-20, 1e-22, 5e-324, 1.7e308])
+def test_a_number_of_any_size_crosses_without_a_tag(value: float) -> None:
+    points = (Point(name="a", unit=None, value=value),)
+    reading = Reading(device=HVAC, epoch=0, seq=0, time_us=None, mono_us=0, points=points)
+    batch = Batch(incarnation=1, number=2, lane="live", readings=(reading,))
+    assert envelope.decode(envelope.encode(batch), Batch) == batch
 
 
 @pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
