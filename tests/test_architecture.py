@@ -227,8 +227,9 @@ def test_links_for_type_checkers_are_the_packages() -> None:
         assert link.readlink() == Path("..", "..", name)
 
 
-def test_tests_are_no_package() -> None:
-    assert not list((ROOT / "tests").rglob("__init__.py"))
+def test_only_the_root_of_the_tests_is_a_package() -> None:
+    """So that `tests.fakes` is ours even where a distribution installs a package `tests`."""
+    assert list((ROOT / "tests").rglob("__init__.py")) == [ROOT / "tests" / "__init__.py"]
 
 
 # What an agent of 20 MB may load; paho-mqtt brings most of the standard library's part of it.
