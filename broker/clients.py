@@ -6,7 +6,7 @@ Nobody can reach another's session: the SPIFFE ID in the key is that of the curr
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from plantroom.broker.codes import Code
+from plantroom.broker.guard import ANONYMOUS
 from plantroom.broker.journal import Journal
 from plantroom.broker.runs import US_PER_S, Origin, Receiver
 from plantroom.broker.session import Session
@@ -96,6 +96,7 @@ class Clients:
         self._tree = tree
         self._by_key: dict[Key, Client] = {}
         self._by_sid: dict[int, Client] = {}
+        self._owned: dict[str, int] = {}  # sessions by SPIFFE ID
         self._last_sid = 0
         self.on_end: Callable[[Client], None] = lambda client: None  # noqa: ARG005
 
@@ -122,10 +123,16 @@ class Clients:
         self._last_sid += 1
         return self._last_sid
 
-    @property
-    def full(self) -> bool:
-        """Whether no session can be added."""
-        return len(self._by_key) >= self._limits.sessions_max
+    def full(self, key: Key) -> str:
+        """Return the limit that forbids a new session for this key, empty if none does."""
+        if key in self._by_key:
+            return ""
+        if len(self._by_key) >= self._limits.sessions_max:
+            return "sessions_max"
+        owned = self._owned.get(key[0], 0)
+        if key[0] != ANONYMOUS and owned >= self._limits.identity_sessions_max:
+            return "identity_sessions_max"
+        return ""
 
     def add(self, key: Key, expiry_s: int, *, sid: int | None = None) -> Client:
         """Make a session, or (with `sid`) one that was stored."""
@@ -135,6 +142,7 @@ class Clients:
         )
         client = Client(key, session, expiry_s)
         self._by_key[key] = client
+        self._owned[key[0]] = self._owned.get(key[0], 0) + 1
         self._by_sid[session.sid] = client
         return client
 
@@ -198,6 +206,9 @@ class Clients:
         if self._by_key.get(client.key) is not client:
             return
         del self._by_key[client.key]
+        self._owned[client.key[0]] -= 1
+        if not self._owned[client.key[0]]:
+            del self._owned[client.key[0]]
         del self._by_sid[client.session.sid]
         for topic_filter in client.subscriptions:
             self._tree.remove(topic_filter, client.session)
@@ -222,15 +233,12 @@ class Clients:
         return len(over)
 
 
-def subscription_code(
+def subscription_limit(
     client: Client, topic_filter: str, tree: Tree[Receiver], limits: BrokerLimits
-) -> int:
-    """Say whether a limit forbids one more subscription."""
+) -> str:
+    """Return the limit that forbids one more subscription, empty if none does."""
     if topic_filter in client.subscriptions:
-        return Code.SUCCESS
-    if (
-        len(client.subscriptions) >= limits.session_subscriptions_max
-        or tree.size >= limits.subscriptions_max
-    ):
-        return Code.QUOTA_EXCEEDED
-    return Code.SUCCESS
+        return ""
+    if len(client.subscriptions) >= limits.session_subscriptions_max:
+        return "session_subscriptions_max"
+    return "subscriptions_max" if tree.size >= limits.subscriptions_max else ""

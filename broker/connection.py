@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from plantroom.broker import audit, decode, encode
 from plantroom.broker.codes import Code, PacketType
+from plantroom.broker.doorway import Place
 from plantroom.broker.engine import Engine
 from plantroom.broker.errors import PacketError, ProtocolError
 from plantroom.broker.fast_path import FastPath
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from plantroom.broker.clients import Client
 
 _ACK_BYTES = 4
+_PACKETS_AT_ONCE = 500  # on the plain path; then it is the others' turn
 Admission = Callable[[Any], Principal | None]
 
 
@@ -54,8 +56,16 @@ class Handler(Protocol):
 class Connection(asyncio.Protocol):
     """The protocol of one accepted socket; `peer` is known before it is made."""
 
-    def __init__(self, engine: Engine, handler: "Handler", admit: Admission, address: str) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        handler: "Handler",
+        admit: Admission,
+        address: str,
+        place: Place | None = None,
+    ) -> None:
         self.engine = engine
+        self.place = place  # in the doorway, until CONNECT is accepted
         self.handler = handler
         self.peer = Peer(None, address)
         self._admit = admit
@@ -78,7 +88,12 @@ class Connection(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._have = 0
         self._need = 0
+        self._partial_us = 0  # since when an incomplete packet is waited for
         self._stopped = False
+        self._unread_bytes_max = engine.limits.outbound_bytes_max
+        self._burst_bytes = 0
+        self._unread_low = 0  # the least that it had unread, and since when
+        self._unread_us = 0
 
     # -- the transport's calls
 
@@ -98,9 +113,17 @@ class Connection(asyncio.Protocol):
         """Leave the session to its rules."""
         self.open = False
         self.engine.connections.discard(self)
+        self.through()
         self._parts.clear()
+        self._have = 0
         if self.client is not None:
             self.handler.connection_ended(self)
+
+    def through(self) -> None:
+        """Leave the doorway."""
+        if self.place is not None:
+            self.place.leave()
+            self.place = None
 
     def pause_writing(self) -> None:
         """Stop sending: the client does not read."""
@@ -137,7 +160,7 @@ class Connection(asyncio.Protocol):
         try:
             position = self._consume(data)
         except PacketError as error:
-            self.engine.counters.protocol_errors += 1
+            self.engine.counters.count(error)
             self.fail(error.code, str(error))
             return
         if not self.open:
@@ -146,14 +169,20 @@ class Connection(asyncio.Protocol):
             rest = data[position:] if position else data
             self._parts.insert(0, rest)
             self._have += len(rest)
+            if position or not self._partial_us:
+                self._partial_us = self.engine.now_us
+        else:
+            self._partial_us = 0
         if self.engine.journal.deep and self.open and not self._stopped:
             self._transport.pause_reading()
+            self._partial_us = 0
             self.engine.journal.pause(self)
 
     def _consume(self, data: bytes) -> int:
         """Handle whole packets; return where the first that is not handled starts."""
         position, end = 0, len(data)
         limits = self.engine.limits
+        turns = _PACKETS_AT_ONCE
         while position < end:
             if self.accepted:
                 position = self.fast.take(data, position)
@@ -182,6 +211,11 @@ class Connection(asyncio.Protocol):
             if not self.open:
                 return end
             if self._stopped:
+                break
+            turns -= 1
+            if not turns and position < end:
+                self.stop()
+                asyncio.get_running_loop().call_soon(self.go_on)
                 break
         return position
 
@@ -222,6 +256,7 @@ class Connection(asyncio.Protocol):
         """Read on: the journal is no longer deep."""
         if self.open and not self._stopped:
             self._transport.resume_reading()
+            self._partial_us = self.engine.now_us if self._have else 0
 
     def hold(self) -> None:
         """Nothing can be stored, and MQTT 3.1.1 cannot say so: no PUBACK, and closed in a while."""
@@ -235,14 +270,44 @@ class Connection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes, if still connected."""
-        if self.open:
+        if self.open and not self._transport.is_closing():
             self.engine.counters.bytes_sent += len(data)
             self._transport.write(data)
+            if self.blocked and self.unread_bytes > self._burst_bytes + self._unread_bytes_max:
+                self.too_slow("it does not read", "outbound_bytes_max")
+
+    def write_burst(self, data: bytes) -> None:
+        """Send what was queued: the client may take its time to read that much."""
+        self._burst_bytes = len(data)
+        self.write(data)
+
+    def too_slow(self, why: str, limit: str) -> None:
+        """Cut off a client that does not take what it gets."""
+        if self.open:
+            self.engine.counters.slow_consumers += 1
+            self.engine.counters.hit(limit)
+            self.blocked = False  # what is written now is its last
+            self.fail(Code.QUOTA_EXCEEDED, f"slow consumer: {why}")
+
+    @property
+    def partial_bytes(self) -> int:
+        """How much is kept of a packet that has not come whole."""
+        return self._have
 
     @property
     def unread_bytes(self) -> int:
         """How much the client has not read."""
-        return int(self._transport.get_write_buffer_size())
+        return int(self._transport.get_write_buffer_size()) if self.open else 0
+
+    def _reads_nothing(self, now_us: int) -> bool:
+        """Say whether too much is unread and has not become less for too long."""
+        unread = self.unread_bytes
+        if unread <= self._unread_bytes_max:
+            self._unread_us = 0
+            return False
+        if not self._unread_us or unread < self._unread_low:
+            self._unread_us, self._unread_low = now_us, unread
+        return now_us - self._unread_us > int(self.engine.limits.slow_consumer_s * US_PER_S)
 
     def acknowledged(self, count: int) -> None:
         """So many publishes are answered."""
@@ -318,6 +383,12 @@ class Connection(asyncio.Protocol):
         if not self.accepted:
             limit_us = int(self.engine.limits.handshake_timeout_s * US_PER_S)
             return "no CONNECT in time" if now_us - self.opened_us > limit_us else None
+        if self.blocked and self._reads_nothing(now_us):
+            return "slow consumer: it does not read"
+        if self._partial_us and not self._stopped:
+            limit_us = int(self.engine.limits.packet_timeout_s * US_PER_S)
+            if now_us - self._partial_us > limit_us:
+                return "packet not complete in time"
         if self.keepalive_us and now_us - self.heard_us > self.keepalive_us:  # [MQTT-3.1.2-22]
             return "keep-alive timeout"
         principal = self.peer.principal

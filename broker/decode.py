@@ -55,6 +55,7 @@ def frame(data: bytes, position: int, *, packet_bytes_max: int) -> Frame | int:
     if end - position > packet_bytes_max:  # [MQTT-3.2.2-15]
         raise LimitError(
             f"packet of {end - position} bytes, {packet_bytes_max} are allowed",
+            limit="packet_bytes_max",
             code=Code.PACKET_TOO_LARGE,
         )
     if end > have:

@@ -1,12 +1,14 @@
 """The engine: where a publish goes. Owns tree, retained messages, journal, clients and guard."""
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from plantroom.broker import audit
 from plantroom.broker.clients import Client, Clients
-from plantroom.broker.codes import Code
 from plantroom.broker.counters import Counters
+from plantroom.broker.doorway import Doorway
 from plantroom.broker.filters import any_matches, split_share
 from plantroom.broker.guard import Guard
 from plantroom.broker.journal import Journal
@@ -16,7 +18,7 @@ from plantroom.broker.runs import Origin, Receiver, Run, canonical, expired
 from plantroom.broker.session import Session
 from plantroom.broker.settings import BrokerLimits
 from plantroom.broker.sink import RetainedSaved, Sink
-from plantroom.broker.tree import Grant, Match, Tree
+from plantroom.broker.tree import REMEMBERED_TOPIC_MAX, Grant, Match, Tree
 from plantroom.broker.watchers import Watch, Watcher
 from plantroom.wire.clock import Clock
 from plantroom.wire.policy import DecisionPoint
@@ -24,6 +26,7 @@ from plantroom.wire.policy import DecisionPoint
 if TYPE_CHECKING:
     from plantroom.broker.outlets import Outlet
 
+LOGGER = logging.getLogger("plantroom.broker.engine")
 _KINDS_MAX = 65_536
 
 
@@ -35,6 +38,11 @@ class RetainedMessage:
     origin: Origin
     at_us: int
     volatile: bool
+
+    @property
+    def size_bytes(self) -> int:
+        """What counts against the limit."""
+        return len(self.message.topic) + len(self.message.payload)
 
 
 class Engine:
@@ -57,12 +65,21 @@ class Engine:
         self.volatile = (*volatile, "$SYS/#")
         self.tree: Tree[Receiver] = Tree()
         self.retained: Retained[RetainedMessage] = Retained()
-        self.journal = Journal(sink, clock, depth_bytes_max=limits.commit_depth_bytes_max)
+        self.journal = Journal(
+            sink,
+            clock,
+            depth_bytes_max=limits.commit_depth_bytes_max,
+            log_bytes_max=limits.log_bytes_max,
+        )
         self.journal.on_flush = self.flush_all
+        self.journal.on_full = self._log_full
+        self.journal.on_drop = self._dropped
+        self.on_hungry: Callable[[Session], None] = lambda session: None  # noqa: ARG005
         self.clients = Clients(limits, clock, self.journal, self.tree)
         self.guard = Guard(decisions, clock)
         self.counters = Counters()
         self.connections: set[Outlet] = set()
+        self.doorway = Doorway(limits)
         self.hold: int | None = None
         self.now_us = clock.monotonic_us()
         self.epoch = 0  # changes when an answer about holding or time may have changed
@@ -80,13 +97,50 @@ class Engine:
             if len(self._kinds) >= _KINDS_MAX:
                 self._kinds.clear()
             found = (any_matches(self.taps, topic), any_matches(self.volatile, topic))
-            self._kinds[topic] = found
+            if len(topic) <= REMEMBERED_TOPIC_MAX:
+                self._kinds[topic] = found
         return found
 
     def set_hold(self, code: int | None) -> None:
         """Refuse publishes on tapped topics with this code, or (None) take them again."""
         self.hold = code
         self.epoch += 1
+
+    # -- the log's limit
+
+    def _log_full(self, full: bool) -> None:  # noqa: FBT001 -- the journal's callback
+        """Refuse from now on what would have to be logged, or drop; or take it again."""
+        self.journal.dropping = full and self.limits.log_full == "drop"
+        self.epoch += 1
+        if full:
+            self.counters.hit("log_bytes_max")
+            LOGGER.error("the log has %d bytes: full", self.journal.log_bytes)
+        else:
+            LOGGER.warning("the log has room again")
+
+    def refuses(self, topic: str, qos: int) -> bool:
+        """Say whether a publish would have to be logged while the log is full."""
+        if not self.journal.full or self.journal.dropping:
+            return False
+        tapped, volatile = self.kind(topic)
+        if tapped or volatile or not qos:
+            return tapped
+        match = self.tree.match(topic)
+        members = (pair for share in match.shares for pair in share.members.items())
+        return any(r.durable and grant.qos for r, grant in (*match.entries, *members))
+
+    def _dropped(self, session: Session, count: int) -> None:
+        """Count what a session does not get because the log is full."""
+        self.counters.publishes_dropped += count
+        origin = session.origin
+        audit.note("dropped", origin.publisher, origin.client_id, reason="log is full")
+
+    def damaged(self, session: Session, why: str) -> None:
+        """Report that a part of a session's queue is lost."""
+        self.counters.damaged += 1
+        LOGGER.error("messages of session %d are lost: %s", session.sid, why)
+        origin = session.origin
+        audit.note("damaged", origin.publisher, origin.client_id, reason=why)
 
     # -- publishing
 
@@ -121,11 +175,17 @@ class Engine:
             )
         )
 
-    def may_retain(self, topic: str, payload: bytes) -> bool:
-        """Say whether the limit of retained messages allows this one."""
-        if not payload or self.retained.size < self.limits.retained_max:
-            return True
-        return self.retained.get(topic) is not None
+    def retain_limit(self, topic: str, payload: bytes) -> str:
+        """Return the limit that forbids to retain this message, empty if none does."""
+        if not payload:
+            return ""
+        former, limits = self.retained.get(topic), self.limits
+        if former is None and self.retained.size >= limits.retained_max:
+            return "retained_max"
+        more_bytes = len(topic) + len(payload) - (former.size_bytes if former else 0)
+        if more_bytes > 0 and self.retained.size_bytes + more_bytes > limits.retained_bytes_max:
+            return "retained_bytes_max"
+        return ""
 
     def _retain(self, origin: Origin, message: Publish, now_us: int, *, volatile: bool) -> None:
         """Remember or (empty payload) forget it [MQTT-3.3.1-5], [MQTT-3.3.1-6]."""
@@ -202,18 +262,16 @@ class Engine:
         if connection is None or not session.ready:
             return
         if missed and not session.durable:
-            self.counters.slow_consumers += 1
-            connection.fail(Code.QUOTA_EXCEEDED, "slow consumer: its queue is full")
+            connection.too_slow("its queue is full", "session_queue_bytes_max")
             return
         if connection.blocked:
             self._drop_urgent(session)
             return
         frames = session.pump(self.clock.wall_us())
         if frames:
-            connection.write(b"".join(frames))
-            if connection.unread_bytes > self.limits.outbound_bytes_max:
-                self.counters.slow_consumers += 1
-                connection.fail(Code.QUOTA_EXCEEDED, "slow consumer: it does not read")
+            connection.write_burst(b"".join(frames))
+        if session.hungry:
+            self.on_hungry(session)
 
     def _drop_urgent(self, session: Session) -> None:
         """QoS 0 does not wait for a client that does not read."""
@@ -223,5 +281,5 @@ class Engine:
     def progress(self, client: Client) -> None:
         """Remember how far a client has acknowledged, and send on."""
         self.journal.touch(client.session)
-        if client.session.pending:
+        if client.session.pending or client.session.hungry:
             self.flush(client)

@@ -31,7 +31,8 @@ class ProtocolError(PacketError):
 
 
 class LimitError(PacketError):
-    """The packet asks for more than the broker's limits allow."""
+    """The packet asks for more than the broker's limits allow; `limit` is the setting's name."""
 
-    def __init__(self, what: str, *, code: int = Code.QUOTA_EXCEEDED) -> None:
+    def __init__(self, what: str, *, limit: str, code: int = Code.QUOTA_EXCEEDED) -> None:
         super().__init__(what, code=code)
+        self.limit = limit

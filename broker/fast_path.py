@@ -178,7 +178,7 @@ class FastPath:
         route = self._routes.get(key)
         try:
             if route is None:
-                topic = check_name(text(key), levels_max=engine.limits.topic_levels_max)
+                topic = check_name(text(key), engine.limits)
                 route = Route(topic)
             decision = engine.guard.ask(connection.peer, Ask("publish", route.topic, 1))
         except (PacketError, UndecidedError):
@@ -189,6 +189,7 @@ class FastPath:
             or route.topic.startswith("$")
             or volatile
             or (tapped and engine.hold is not None)
+            or (engine.journal.full and engine.refuses(route.topic, 1))
             or client is None
             or client.no_local
         ):
@@ -235,5 +236,6 @@ def count_unanswered(connection: Sender, count: int) -> None:
     if connection.unanswered + len(client.session.incoming) > maximum:  # [MQTT-3.3.4-7]
         raise LimitError(
             f"more than {maximum} publishes without an answer",
+            limit="receive_maximum",
             code=Code.RECEIVE_MAXIMUM_EXCEEDED,
         )

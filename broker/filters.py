@@ -1,6 +1,7 @@
 """Topic names and topic filters (MQTT 4.7): what is valid, and how `$share` is taken apart."""
 
 from collections.abc import Iterable
+from typing import Protocol
 
 from plantroom.broker.codes import Code
 from plantroom.broker.errors import LimitError, MalformedError
@@ -8,24 +9,58 @@ from plantroom.broker.errors import LimitError, MalformedError
 SHARE = "$share/"
 
 
-def check_name(topic: str, *, levels_max: int) -> str:
+class TopicLimits(Protocol):
+    """How large a topic name or filter may be."""
+
+    @property
+    def topic_levels_max(self) -> int:
+        """Levels."""
+        ...
+
+    @property
+    def topic_bytes_max(self) -> int:
+        """Bytes."""
+        ...
+
+
+def check_size(topic: str, limits: TopicLimits) -> None:
+    """Check a topic name or filter against the broker's limits.
+
+    Raises:
+        LimitError: when it is too long or too deep.
+    """
+    if topic.count("/") >= limits.topic_levels_max:
+        raise LimitError(
+            f"more than {limits.topic_levels_max} levels",
+            limit="topic_levels_max",
+            code=Code.TOPIC_NAME_INVALID,
+        )
+    longest = limits.topic_bytes_max
+    if len(topic) > longest or (4 * len(topic) > longest and len(topic.encode()) > longest):
+        raise LimitError(
+            f"longer than {longest} bytes",
+            limit="topic_bytes_max",
+            code=Code.TOPIC_NAME_INVALID,
+        )
+
+
+def check_name(topic: str, limits: TopicLimits) -> str:
     """Return a topic name that a client may publish to.
 
     Raises:
         MalformedError: when it is empty or has wildcards.
-        LimitError: when it is too deep.
+        LimitError: when it is too long or too deep.
     """
     if not topic:
         raise MalformedError("topic name is empty")  # [MQTT-4.7.3-1]
     if "#" in topic or "+" in topic:  # [MQTT-3.3.2-2]
         raise MalformedError("topic name has a wildcard", code=Code.TOPIC_NAME_INVALID)
-    if topic.count("/") >= levels_max:
-        raise LimitError(f"topic has more than {levels_max} levels", code=Code.TOPIC_NAME_INVALID)
+    check_size(topic, limits)
     return topic
 
 
-def filter_fault(topic_filter: str, *, levels_max: int) -> str | None:
-    """Say what is wrong with a topic filter, or None."""
+def filter_fault(topic_filter: str) -> str | None:
+    """Say what is wrong with the form of a topic filter, or None."""
     if not topic_filter:
         return "topic filter is empty"  # [MQTT-4.7.3-1]
     if topic_filter.startswith(SHARE):
@@ -33,8 +68,6 @@ def filter_fault(topic_filter: str, *, levels_max: int) -> str | None:
         if not group or "+" in group or "#" in group or not topic_filter:  # [MQTT-4.8.2-1], -2
             return "shared subscription is not $share/group/filter"
     levels = topic_filter.split("/")
-    if len(levels) > levels_max:
-        return f"topic filter has more than {levels_max} levels"
     for number, level in enumerate(levels, 1):
         if "#" in level and (level != "#" or number != len(levels)):
             return "# is not the last level alone"  # [MQTT-4.7.1-1]

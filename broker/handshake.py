@@ -16,6 +16,7 @@ from plantroom.broker.filters import check_name
 from plantroom.broker.guard import Ask
 from plantroom.broker.packets import V5, V311, Connect
 from plantroom.broker.properties import Property
+from plantroom.broker.quotas import check_connect
 from plantroom.broker.runs import US_PER_S
 from plantroom.broker.wills import Wills
 
@@ -37,9 +38,10 @@ class Handshake:
         """
         try:
             packet = decode.connect(data, start, end)
+            check_connect(packet, self._engine.limits)
         except PacketError as error:
             connection.version = V5 if decode.peek_version(data, start, end) == V5 else V311
-            self._engine.counters.protocol_errors += 1
+            self._engine.counters.count(error)
             if connection.version == V5 or error.code == Code.UNSUPPORTED_PROTOCOL_VERSION:
                 connection.refuse(error.code, str(error))  # [MQTT-3.1.2-2]
             else:
@@ -67,8 +69,9 @@ class Handshake:
         refusal = self._will_fault(packet) or self._denial(connection, packet)
         if refusal is not None:
             return refusal
-        known = engine.clients.get((peer.spiffe_id, peer.client_id))
-        if known is None and engine.clients.full:
+        limit = engine.clients.full((peer.spiffe_id, peer.client_id))
+        if limit:
+            engine.counters.hit(limit)
             return Code.QUOTA_EXCEEDED, "too many sessions"
         if engine.journal.failing is not None and self._expiry_s(packet):
             return Code.QUOTA_EXCEEDED, "storage failed"
@@ -79,8 +82,9 @@ class Handshake:
             return None
         topic = packet.will.topic
         try:
-            check_name(topic, levels_max=self._engine.limits.topic_levels_max)
+            check_name(topic, self._engine.limits)
         except PacketError as error:
+            self._engine.counters.count(error)
             return error.code, f"will: {error}"
         if topic.startswith("$"):
             return Code.TOPIC_NAME_INVALID, "will: $ topics are the broker's"
@@ -147,6 +151,7 @@ class Handshake:
         client.connection = connection
         connection.client = client
         connection.accepted = True
+        connection.through()
         connection.unanswered = 0
         self._set_session(connection, client, packet)
         for topic_filter in denied:

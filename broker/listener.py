@@ -13,6 +13,7 @@ from typing import Any
 
 from plantroom.broker import audit
 from plantroom.broker.connection import Connection
+from plantroom.broker.doorway import Place
 from plantroom.broker.engine import Engine
 from plantroom.broker.guard import Peer
 from plantroom.broker.packet_handler import PacketHandler
@@ -69,7 +70,6 @@ class Listener:
         self._socket = listening
         self._context = context
         self._admit = admit
-        self._handshakes = asyncio.Semaphore(engine.limits.handshakes_max)
 
     @property
     def port(self) -> int:
@@ -85,17 +85,12 @@ class Listener:
         loop = asyncio.get_running_loop()
         try:
             while True:
-                await self._handshakes.acquire()
                 try:
                     accepted, address = await loop.sock_accept(self._socket)
                 except OSError as error:  # out of file descriptors, most likely: others may close
-                    self._handshakes.release()
                     LOGGER.warning("cannot accept: %s", error)
                     await asyncio.sleep(_BREATH_S)
                     continue
-                except BaseException:
-                    self._handshakes.release()
-                    raise
                 group.create_task(
                     self._greet(accepted, f"{address[0]}:{address[1]}"), name="broker.handshake"
                 )
@@ -104,27 +99,53 @@ class Listener:
 
     async def _greet(self, accepted: socket.socket, address: str) -> None:
         """Do the handshake and check the identity of one accepted socket."""
-        limits = self._engine.limits
+        engine = self._engine
+        place = self._place(address)
+        if place is None:
+            accepted.close()
+            return
         try:
-            if len(self._engine.connections) >= limits.connections_max:
-                audit.record("refused", Peer(None, address), reason="too many connections")
-                accepted.close()
-                return
-            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            loop = asyncio.get_running_loop()
-            _, connection = await loop.connect_accepted_socket(
-                lambda: Connection(self._engine, self._handler, self._admit_checked, address),
-                accepted,
-                ssl=self._context,
-                ssl_handshake_timeout=limits.handshake_timeout_s if self._context else None,
-            )
-            del connection
+            keep_alive(accepted, engine.limits.tcp_keepalive_s)
+            async with engine.doorway.turn(place):
+                await self._connect(accepted, address, place)
         except (OSError, ssl.SSLError, TimeoutError) as error:
-            self._engine.counters.refused += 1
+            place.leave()
+            engine.counters.refused += 1
+            if isinstance(error, TimeoutError):
+                engine.counters.hit("handshake_timeout_s")
             audit.record("refused", Peer(None, address), reason=f"TLS: {_why(error)}")
             accepted.close()
-        finally:
-            self._handshakes.release()
+        except BaseException:
+            place.leave()
+            raise
+
+    def _place(self, address: str) -> Place | None:
+        """Return a place in the doorway; None, counted and audited, when there is none."""
+        engine = self._engine
+        limit = "connections_max"
+        if len(engine.connections) + engine.doorway.handshakes < engine.limits.connections_max:
+            place = engine.doorway.enter(address.rpartition(":")[0])
+            if place is not None:
+                return place
+            limit = "address_waiting_max"
+        engine.counters.refused += 1
+        engine.counters.hit(limit)
+        audit.record("refused", Peer(None, address), reason=f"too many connections: {limit}")
+        return None
+
+    async def _connect(self, accepted: socket.socket, address: str, place: Place) -> None:
+        engine = self._engine
+
+        def make() -> Connection:
+            return Connection(engine, self._handler, self._admit_checked, address, place)
+
+        timeout_s = engine.limits.handshake_timeout_s
+        await asyncio.get_running_loop().connect_accepted_socket(
+            make,
+            accepted,
+            ssl=self._context,
+            ssl_handshake_timeout=timeout_s if self._context else None,
+        )
 
     def _admit_checked(self, ssl_object: Any) -> Principal | None:
         """Return who it is; None on a listener without TLS.
@@ -137,6 +158,20 @@ class Listener:
         if ssl_object is None:
             raise IdentityError("connection has no TLS", reason="no-tls")
         return self._admit(ssl_object)
+
+
+def keep_alive(accepted: socket.socket, silence_s: int) -> None:
+    """Find out in time that the other end is gone, also where MQTT's keep-alive is off."""
+    accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", silence_s),
+        ("TCP_KEEPINTVL", max(silence_s // 4, 1)),
+        ("TCP_KEEPCNT", 4),
+        ("TCP_USER_TIMEOUT", 2000 * silence_s),  # and what was sent is not confirmed
+    ):
+        if hasattr(socket, name):  # each system has some of them
+            accepted.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _why(error: BaseException) -> str:

@@ -18,8 +18,21 @@ class Outlet(Protocol):
         """How much the client has not read."""
         ...
 
+    @property
+    def partial_bytes(self) -> int:
+        """How much is kept of a packet that has not come whole."""
+        ...
+
     def write(self, data: bytes) -> None:
         """Send bytes, if still connected."""
+        ...
+
+    def write_burst(self, data: bytes) -> None:
+        """Send what was queued: the client may take its time to read that much."""
+        ...
+
+    def too_slow(self, why: str, limit: str) -> None:
+        """Cut off a client that does not take what it gets."""
         ...
 
     def acknowledged(self, count: int) -> None:

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from plantroom.broker import audit, encode
-from plantroom.broker.clients import Client, subscription_code
+from plantroom.broker.clients import Client, subscription_limit
 from plantroom.broker.codes import Code, PacketType
 from plantroom.broker.connection import Connection
 from plantroom.broker.engine import Engine
-from plantroom.broker.errors import PacketError, ProtocolError
+from plantroom.broker.errors import LimitError, PacketError, ProtocolError
 from plantroom.broker.fast_path import count_unanswered
 from plantroom.broker.filters import SHARE, check_name, filter_fault
 from plantroom.broker.guard import Ask
@@ -27,6 +27,7 @@ from plantroom.broker.packets import (
     Unsubscribe,
 )
 from plantroom.broker.properties import Property
+from plantroom.broker.quotas import check_filter, check_filters, check_user_properties
 from plantroom.broker.sink import IncomingSaved, ReleasedSaved
 from plantroom.broker.tree import Grant
 from plantroom.broker.wills import Wills
@@ -95,7 +96,8 @@ class PacketHandler:
         if Property.TOPIC_ALIAS in message.properties:
             message = _resolve(connection, message, limits.topic_alias_maximum)
             raw = b""
-        check_name(message.topic, levels_max=limits.topic_levels_max)
+        check_name(message.topic, limits)
+        check_user_properties(message.properties, limits)
         if message.topic.startswith("$"):  # 4.7.2: not for clients, and no reason to hang up
             self._refuse(connection, message, Code.TOPIC_NAME_INVALID, "$ topics are the broker's")
             return
@@ -110,7 +112,11 @@ class PacketHandler:
         if engine.hold is not None and engine.kind(message.topic)[0]:
             self._full(connection, message, engine.hold)
             return
-        if message.retain and not engine.may_retain(message.topic, message.payload):
+        if engine.refuses(message.topic, message.qos):
+            self._full(connection, message, Code.QUOTA_EXCEEDED)
+            return
+        if message.retain and (limit := engine.retain_limit(message.topic, message.payload)):
+            engine.counters.hit(limit)
             self._full(connection, message, Code.QUOTA_EXCEEDED)
             return
         engine.counters.publishes_received += 1
@@ -205,7 +211,7 @@ class PacketHandler:
         else:
             ordinal = session.complete(number)
             if ordinal is not None and session.durable:
-                journal.change(ReleasedSaved(sid=session.sid, ordinal=ordinal, open=False))
+                journal.change(ReleasedSaved(sid=session.sid, ordinal=ordinal, finished=True))
         self._engine.progress(client)
 
     def _received(self, connection: Connection, client: Client, packet: Acknowledgement) -> None:
@@ -225,7 +231,7 @@ class PacketHandler:
         if ordinal is None:
             return
         if session.durable:
-            journal.change(ReleasedSaved(sid=session.sid, ordinal=ordinal, open=True))
+            journal.change(ReleasedSaved(sid=session.sid, ordinal=ordinal, finished=False))
         answer = encode.acknowledgement(PacketType.PUBREL, number, connection.version)
         journal.acknowledge(connection, answer, count=0)
 
@@ -233,10 +239,8 @@ class PacketHandler:
 
     def _subscribe(self, connection: Connection, client: Client, packet: Subscribe) -> None:
         engine = self._engine
-        faults = [
-            filter_fault(request.topic_filter, levels_max=engine.limits.topic_levels_max)
-            for request in packet.requests
-        ]
+        check_filters(len(packet.requests), engine.limits)
+        faults = [self._fault(request.topic_filter) for request in packet.requests]
         asks = [
             Ask("subscribe", request.topic_filter, request.qos)
             for request, fault in zip(packet.requests, faults, strict=True)
@@ -270,6 +274,15 @@ class PacketHandler:
                 grant = client.subscriptions[request.topic_filter]
                 engine.send_retained(client.session, request.topic_filter, grant)
 
+    def _fault(self, topic_filter: str) -> str | None:
+        """Say what is wrong with a topic filter, or None."""
+        try:
+            check_filter(topic_filter, self._engine.limits)
+        except LimitError as error:
+            self._engine.counters.hit(error.limit)
+            return f"topic filter is {error}"
+        return filter_fault(topic_filter)
+
     def _check(
         self, connection: Connection, client: Client, request: Request, decision: Decision
     ) -> tuple[int, str]:
@@ -279,10 +292,11 @@ class PacketHandler:
             engine.counters.denied += 1
             audit.record("subscribe-denied", connection.peer, topic=topic_filter, decision=decision)
             return Code.NOT_AUTHORIZED, explain(decision)
-        code = subscription_code(client, topic_filter, engine.tree, engine.limits)
-        if code:
+        limit = subscription_limit(client, topic_filter, engine.tree, engine.limits)
+        if limit:
+            engine.counters.hit(limit)
             audit.record("subscribe-refused", connection.peer, reason="limit", topic=topic_filter)
-            return code, "too many subscriptions"
+            return Code.QUOTA_EXCEEDED, "too many subscriptions"
         return request.qos, ""
 
     def _grant(self, client: Client, request: Request, identifier: int) -> bool:
@@ -299,10 +313,10 @@ class PacketHandler:
         return wants and not request.topic_filter.startswith(SHARE)
 
     def _unsubscribe(self, connection: Connection, client: Client, packet: Unsubscribe) -> None:
+        check_filters(len(packet.topic_filters), self._engine.limits)
         codes: list[int] = []
         for topic_filter in packet.topic_filters:
-            fault = filter_fault(topic_filter, levels_max=self._engine.limits.topic_levels_max)
-            if fault is not None:
+            if self._fault(topic_filter) is not None:
                 codes.append(Code.TOPIC_FILTER_INVALID)
             elif self._engine.clients.unsubscribe(client, topic_filter):  # [MQTT-3.10.4-1]
                 codes.append(Code.SUCCESS)

@@ -131,17 +131,21 @@ def parse(data: bytes, position: int, end: int, kind: int) -> tuple[Properties, 
         raise MalformedError("properties are longer than their packet")
     allowed = ALLOWED[kind]
     found: dict[int, Any] = {}
+    users: list[tuple[str, str]] = []  # many may come: never copied for each
     while position < stop:
         name, position = read_varint(data, position, stop)
         if name not in allowed:
             raise MalformedError(f"property {name} is unknown or not allowed here")  # 2.2.2.2
         value, position = _value(name, data, position, stop)
         if name == _P.USER:
-            found[name] = (*found.get(name, ()), value)
+            users.append(value)
+            found[name] = ()  # its place among the others
         elif name in found:
             raise ProtocolError(f"property {Property(name).name} is given twice")  # 3.1.2.11 ff.
         else:
             found[name] = value
+    if users:
+        found[_P.USER] = tuple(users)
     return found, position
 
 

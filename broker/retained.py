@@ -2,9 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-V = TypeVar("V")
+
+class Sized(Protocol):
+    """What is kept."""
+
+    @property
+    def size_bytes(self) -> int:
+        """What it counts for in the sum."""
+        ...
+
+
+V = TypeVar("V", bound=Sized)
 
 
 @dataclass(eq=False, slots=True)
@@ -19,6 +29,7 @@ class Retained(Generic[V]):
     def __init__(self) -> None:
         self._root: _Node[V] = _Node()
         self.size = 0
+        self.size_bytes = 0
 
     def get(self, topic: str) -> V | None:
         """Return the value of one topic."""
@@ -36,6 +47,7 @@ class Retained(Generic[V]):
             node = node.children.setdefault(level, _Node())
         former, node.value = node.value, value
         self.size += former is None
+        self.size_bytes += value.size_bytes - (former.size_bytes if former else 0)
         return former
 
     def _remove(self, topic: str) -> V | None:
@@ -48,7 +60,9 @@ class Retained(Generic[V]):
                 return None
             node = found
         former, node.value = node.value, None
-        self.size -= former is not None
+        if former is not None:
+            self.size -= 1
+            self.size_bytes -= former.size_bytes
         for parent, level in reversed(path):
             child = parent.children[level]
             if child.children or child.value is not None:

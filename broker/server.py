@@ -16,9 +16,11 @@ from plantroom.broker.listener import Admit, Listener, bind
 from plantroom.broker.packet_handler import PacketHandler
 from plantroom.broker.recheck import Recheck
 from plantroom.broker.recovery import recover
+from plantroom.broker.refill import Refill
 from plantroom.broker.runs import US_PER_S, Origin
 from plantroom.broker.settings import BrokerLimits
 from plantroom.broker.sink import Sink
+from plantroom.broker.sweep import sweep
 from plantroom.broker.sysinfo import metrics, publish_sys
 from plantroom.broker.watchers import Watch, from_message
 from plantroom.broker.wills import Wills
@@ -77,6 +79,7 @@ class Broker:
         self._handler = PacketHandler(self._engine, self._wills)
         self._handler.on_suspend = self._suspend
         self._recheck = Recheck(self._engine)
+        self._refill = Refill(self._engine)
         if decisions is not None:
             decisions.on_change(self._recheck.want)
         self._tasks = asyncio.TaskGroup()
@@ -94,6 +97,7 @@ class Broker:
         self._running += [
             self._tasks.create_task(self._tick(), name="broker.tick"),
             self._tasks.create_task(self._recheck.run(), name="broker.recheck"),
+            self._tasks.create_task(self._refill.run(), name="broker.refill"),
         ]
         return self
 
@@ -141,9 +145,11 @@ class Broker:
             PacketError: when the topic is not one.
         """
         engine = self._engine
-        check_name(message.topic, levels_max=engine.limits.topic_levels_max)
+        check_name(message.topic, engine.limits)
         if engine.hold is not None and engine.kind(message.topic)[0]:
             return engine.hold
+        if engine.refuses(message.topic, message.qos):
+            return Code.QUOTA_EXCEEDED
         engine.publish(Origin(0, publisher, ""), from_message(message))
         if message.qos == 0:
             return Code.SUCCESS
@@ -211,7 +217,7 @@ class Broker:
         ticks = 0
         while True:
             now_us = engine.now_us = engine.clock.monotonic_us()
-            self._sweep(now_us)
+            sweep(engine, now_us)
             if engine.guard.expire():
                 engine.epoch += 1
             self._wills.tick()
@@ -224,30 +230,14 @@ class Broker:
                 await self._prune()
             await asyncio.sleep(_TICK_S)
 
-    def _sweep(self, now_us: int) -> None:
-        for connection in list(self._engine.connections):
-            reason = connection.overdue(now_us)
-            if reason is None:
-                continue
-            if connection.open:
-                connection.fail(_CODES.get(reason, Code.UNSPECIFIED_ERROR), reason)
-            else:
-                connection.abort(reason)
-
     async def _prune(self) -> None:
-        known = self._engine.journal.segments
-        free = [number for number, segment in known.items() if segment.references <= 0]
-        if free and self._engine.journal.failing is None:
-            kept = set(await self._engine.sink.prune(free))
-            for number in free:
-                if number not in kept:
-                    del known[number]
+        journal = self._engine.journal
+        if journal.failing is not None or not (journal.passed or self._engine.taps):
+            return
+        sids, journal.passed = journal.passed, set()
+        pruned = await self._engine.sink.prune(sids)
+        journal.passed.update(pruned.more)
+        journal.grow(-pruned.freed_bytes)
 
-
-_CODES = {
-    "keep-alive timeout": Code.KEEP_ALIVE_TIMEOUT,
-    "SVID has expired": Code.MAXIMUM_CONNECT_TIME,
-    "was held": Code.QUOTA_EXCEEDED,
-}
 
 __all__ = ["Broker", "SessionInfo", "segments"]

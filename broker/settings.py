@@ -10,8 +10,25 @@ class BrokerLimits:
     """What one broker takes from all its clients together, and from one of them."""
 
     connections_max: int = option(10_000, "Connections at a time.", low=1)
-    handshakes_max: int = option(200, "TLS handshakes at a time.", low=1)
-    handshake_timeout_s: float = option(10.0, "Time for TLS, and again for CONNECT.", low=0.1)
+    handshakes_max: int = option(200, "TLS handshakes at a time; more wait their turn.", low=1)
+    address_handshakes_max: int = option(
+        100, "TLS handshakes at a time with one address; more wait their turn.", low=1
+    )
+    address_waiting_max: int = option(
+        2000, "Connections of one address that have not got through CONNECT.", low=1
+    )
+    handshake_timeout_s: float = option(
+        10.0, "Time to wait for TLS, for TLS, and again for CONNECT.", low=0.1
+    )
+    packet_timeout_s: float = option(
+        30.0, "Time from the first byte of a packet to its last.", low=0.1
+    )
+    partial_bytes_max: int = option(
+        268_435_456, "Memory for packets that have not come whole, of all clients.", low=65_536
+    )
+    tcp_keepalive_s: int = option(
+        60, "Silence after which TCP asks whether the other end is there.", low=1, high=32_767
+    )
     packet_bytes_max: int = option(1_048_576, "Largest packet.", low=1024, high=268_435_460)
     connect_bytes_max: int = option(
         262_144, "Largest CONNECT, before anybody is known.", low=256, high=268_435_460
@@ -20,6 +37,12 @@ class BrokerLimits:
         1000, "Publishes of QoS 1 and 2 that a client may have unanswered.", low=1, high=65_535
     )
     topic_alias_maximum: int = option(16, "Topic aliases of a client.", low=0, high=65_535)
+    client_id_bytes_max: int = option(1024, "Longest client id.", low=23, high=65_535)
+    will_bytes_max: int = option(65_535, "Largest payload of a will.", low=0, high=65_535)
+    user_properties_max: int = option(
+        256, "User properties of a CONNECT, a will or a publish.", low=32
+    )
+    topic_bytes_max: int = option(4096, "Longest topic or filter.", low=64, high=65_535)
     topic_levels_max: int = option(32, "Levels of a topic or filter.", low=1, high=1000)
     keepalive_s_max: int = option(
         600, "Longest keep-alive; others get this one (MQTT 5). 0: no limit.", low=0, high=65_535
@@ -28,18 +51,45 @@ class BrokerLimits:
         604_800, "How long a session is kept without a connection.", low=0, high=4_294_967_295
     )
     sessions_max: int = option(20_000, "Sessions, connected or not.", low=1)
+    identity_sessions_max: int = option(
+        1000, "Sessions of one SPIFFE ID (with different client ids).", low=1
+    )
+    subscribe_filters_max: int = option(
+        1000, "Topic filters in one SUBSCRIBE or UNSUBSCRIBE.", low=1
+    )
     subscriptions_max: int = option(200_000, "Subscriptions of all sessions.", low=1)
     session_subscriptions_max: int = option(1000, "Subscriptions of one session.", low=1)
     session_queue_bytes_max: int = option(
-        67_108_864, "Memory for what one session still has to get.", low=65_536
+        16_777_216,
+        "Memory for what one session still has to get; more of a durable one waits on the disk.",
+        low=65_536,
+    )
+    log_bytes_max: int = option(
+        1_073_741_824,
+        "Disk for messages that durable sessions still have to get, or taps to read.",
+        low=1_048_576,
+    )
+    log_full: str = option(
+        "refuse",
+        "What is done when that is full: `refuse` such publishes (0x97; an MQTT 3.1.1 client is"
+        " held and closed), or `drop` what is for sessions that are away or behind, with an audit.",
+        choices=("refuse", "drop"),
     )
     inflight_max: int = option(
         1000, "Messages on their way to a client without its answer.", low=1, high=65_535
     )
     outbound_bytes_max: int = option(
-        4_194_304, "Bytes that a slow client may leave unread before it is cut off.", low=65_536
+        4_194_304,
+        "Bytes that a client may leave unread, beyond a burst.",
+        low=65_536,
+    )
+    slow_consumer_s: float = option(
+        10.0, "Time in which a client with so much unread has to read some of it.", low=0.1
     )
     retained_max: int = option(100_000, "Retained messages.", low=0)
+    retained_bytes_max: int = option(
+        268_435_456, "Memory for the topics and payloads of retained messages.", low=0
+    )
     commit_depth_bytes_max: int = option(
         8_388_608, "Bytes that may wait for the disk before reading stops.", low=65_536
     )

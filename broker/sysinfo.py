@@ -16,13 +16,19 @@ def metrics(engine: Engine) -> list[Metric]:
     counters, journal = engine.counters, engine.journal
     sessions = list(engine.clients)
     queued_bytes = sum(client.session.pending_bytes for client in sessions)
+    partial_bytes = sum(connection.partial_bytes for connection in engine.connections)
+    unread_bytes = sum(connection.unread_bytes for connection in engine.connections)
     gauges = (
         ("connections", "Open connections.", len(engine.connections)),
         ("sessions", "Sessions, connected or not.", len(sessions)),
         ("subscriptions", "Subscriptions.", engine.tree.size),
         ("retained_messages", "Retained messages.", engine.retained.size),
-        ("segments", "Segments on the disk.", len(journal.segments)),
-        ("queued_bytes", "Bytes waiting for clients.", queued_bytes),
+        ("retained_bytes", "Their topics and payloads.", engine.retained.size_bytes),
+        ("waiting", "Connections not through CONNECT.", len(engine.doorway)),
+        ("partial_bytes", "Parts of packets that have not come whole.", partial_bytes),
+        ("unread_bytes", "Bytes that clients have not read.", unread_bytes),
+        ("log_bytes", "Bytes of messages in the log.", journal.log_bytes),
+        ("queued_bytes", "Memory for messages that wait for clients.", queued_bytes),
         ("storage_failing", "1 while commits fail.", int(journal.failing is not None)),
     )
     totals = (
@@ -35,6 +41,7 @@ def metrics(engine: Engine) -> list[Metric]:
         ("dropped_total", "Messages dropped for slow clients.", counters.publishes_dropped),
         ("protocol_errors_total", "Packets that broke a rule.", counters.protocol_errors),
         ("slow_consumers_total", "Clients cut off for not reading.", counters.slow_consumers),
+        ("keepalive_timeouts_total", "Clients that fell silent.", counters.keepalive_timeouts),
         ("sessions_expired_total", "Sessions that ended unused.", counters.sessions_expired),
         ("commits_total", "Group commits.", journal.commits),
         ("commit_failures_total", "Group commits that failed.", journal.failures),
@@ -42,6 +49,16 @@ def metrics(engine: Engine) -> list[Metric]:
     return [
         *(Metric(_PREFIX + name, "gauge", what, value) for name, what, value in gauges),
         *(Metric(_PREFIX + name, "counter", what, value) for name, what, value in totals),
+        *(
+            Metric(
+                f"{_PREFIX}limit_hits_total",
+                "counter",
+                "Times that a limit was reached, by its setting.",
+                value,
+                {"limit": limit},
+            )
+            for limit, value in counters.limits.items()
+        ),
     ]
 
 
@@ -62,4 +79,6 @@ def _topics(engine: Engine, started_us: int) -> Iterator[tuple[str, str]]:
     yield "clients/total", str(len(engine.clients))
     for metric in metrics(engine):
         name = metric.name.removeprefix(_PREFIX).removesuffix("_total")
+        if metric.labels:
+            name = "/".join((name, *metric.labels.values()))
         yield f"figures/{name}", f"{metric.value:g}"

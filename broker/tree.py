@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 from plantroom.broker.filters import split_share
 
 MATCHES_MAX = 100_000
+REMEMBERED_TOPIC_MAX = 256  # characters; longer ones are looked up each time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +147,9 @@ class Tree(Generic[R]):
             if len(self._matches) >= MATCHES_MAX:
                 self._matches.clear()
                 self._same.clear()
-            found = self._matches[topic] = self._shared(self._search(topic, None))
+            found = self._shared(self._search(topic, None))
+            if len(topic) <= REMEMBERED_TOPIC_MAX:
+                self._matches[topic] = found
         return found
 
     def match_without(self, topic: str, publisher: R) -> Match[R]:
@@ -161,14 +164,17 @@ class Tree(Generic[R]):
 
     def _search(self, topic: str, publisher: R | None) -> Match[R]:
         found: dict[R, Grant] = {}
+        several: dict[R, list[Grant]] = {}  # overlapping: merged once, however many
         shares: list[Share[R]] = []
         for node in self._nodes(topic):
             for receiver, grant in node.receivers.items():
                 if receiver is publisher and grant.no_local:
                     continue
-                known = found.get(receiver)
-                found[receiver] = grant if known is None else _merged(known, grant)
+                first = found.setdefault(receiver, grant)
+                if first is not grant:
+                    several.setdefault(receiver, [first]).append(grant)
             shares.extend(node.shares.values())
+        found.update((receiver, _merged(grants)) for receiver, grants in several.items())
         return Match(tuple(found.items()), tuple(shares))
 
     def _nodes(self, topic: str) -> Iterator[_Node[R]]:
@@ -193,10 +199,10 @@ class Tree(Generic[R]):
                     stack.append((any_level, number + 1))
 
 
-def _merged(one: Grant, other: Grant) -> Grant:
+def _merged(grants: list[Grant]) -> Grant:
     """Merge overlapping subscriptions: one copy, highest QoS, all identifiers [MQTT-3.3.4-2]."""
     return Grant(
-        qos=max(one.qos, other.qos),
-        retain_as_published=one.retain_as_published or other.retain_as_published,
-        identifiers=tuple(sorted({*one.identifiers, *other.identifiers})),
+        qos=max(grant.qos for grant in grants),
+        retain_as_published=any(grant.retain_as_published for grant in grants),
+        identifiers=tuple(sorted({number for grant in grants for number in grant.identifiers})),
     )

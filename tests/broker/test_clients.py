@@ -1,5 +1,5 @@
-from plantroom.broker.clients import Clients, grant_of, options, subscription_code
-from plantroom.broker.codes import Code
+from plantroom.broker.clients import Clients, grant_of, options, subscription_limit
+from plantroom.broker.guard import ANONYMOUS
 from plantroom.broker.journal import Journal
 from plantroom.broker.memory import MemorySink
 from plantroom.broker.runs import Receiver
@@ -78,5 +78,19 @@ def test_subscriptions_have_a_limit_for_all_together() -> None:
     clients, _, tree, _ = made(limits)
     client = clients.add(KEY, 0)
     clients.subscribe(client, "a", Grant(qos=0))
-    assert subscription_code(client, "a", tree, limits) == Code.SUCCESS
-    assert subscription_code(client, "b", tree, limits) == Code.QUOTA_EXCEEDED
+    assert subscription_limit(client, "a", tree, limits) == ""
+    assert subscription_limit(client, "b", tree, limits) == "subscriptions_max"
+
+
+def test_sessions_have_a_limit_for_each_identity_and_for_all() -> None:
+    clients, _, _, _ = made(BrokerLimits(sessions_max=3, identity_sessions_max=1))
+    first = clients.add(KEY, 60)
+    assert clients.full(KEY) == "", "its own may be resumed"
+    assert clients.full((KEY[0], "other")) == "identity_sessions_max"
+    clients.add((ANONYMOUS, "a"), 60)
+    assert clients.full((ANONYMOUS, "b")) == "", "nobody is one identity"
+    clients.add((ANONYMOUS, "b"), 60)
+    assert clients.full(("spiffe://a/c", "c")) == "sessions_max"
+    clients.end(first)
+    assert clients.full((KEY[0], "other")) == ""
+    assert KEY[0] not in clients._owned

@@ -6,11 +6,14 @@ from plantroom.broker.errors import LimitError, MalformedError
 from plantroom.broker.filters import (
     any_matches,
     check_name,
+    check_size,
     filter_fault,
     matches,
     split_share,
 )
+from plantroom.broker.settings import BrokerLimits
 
+LIMITS = BrokerLimits()
 LEVEL = st.sampled_from(["a", "b", "", "$x", "long level"])
 NAME = st.lists(LEVEL, min_size=1, max_size=5).map("/".join).filter(bool)
 
@@ -26,26 +29,36 @@ def filters(draw: st.DrawFn) -> str:
 @pytest.mark.parametrize("name", ["", "a/+", "#", "a#b"])
 def test_name_with_wildcards_or_nothing_is_malformed(name: str) -> None:
     with pytest.raises(MalformedError):
-        check_name(name, levels_max=10)
+        check_name(name, LIMITS)
 
 
 def test_depth_is_limited() -> None:
-    assert check_name("a/b", levels_max=2) == "a/b"
-    with pytest.raises(LimitError):
-        check_name("a/b/c", levels_max=2)
-    assert filter_fault("a/b/#", levels_max=2)
+    limits = BrokerLimits(topic_levels_max=2)
+    assert check_name("a/b", limits) == "a/b"
+    with pytest.raises(LimitError) as caught:
+        check_name("a/b/c", limits)
+    assert caught.value.limit == "topic_levels_max"
+
+
+@pytest.mark.parametrize("topic", ["x" * 65, "é" * 33])
+def test_length_is_limited_in_bytes(topic: str) -> None:
+    limits = BrokerLimits(topic_bytes_max=64)
+    check_size(topic[1:], limits)
+    with pytest.raises(LimitError) as caught:
+        check_size(topic, limits)
+    assert caught.value.limit == "topic_bytes_max"
 
 
 @pytest.mark.parametrize(
     "bad", ["", "a/#/b", "a#", "a+/b", "+a", "$share/g", "$share//a", "$share/+/a", "$share/g/"]
 )
 def test_bad_filter_has_a_fault(bad: str) -> None:
-    assert filter_fault(bad, levels_max=10)
+    assert filter_fault(bad)
 
 
 @given(filters())
 def test_good_filter_has_none(topic_filter: str) -> None:
-    assert filter_fault(topic_filter, levels_max=10) is None
+    assert filter_fault(topic_filter) is None
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,17 @@ class Recorder:
         self.peer = Peer(None, "here")
         self.open = self.accepted = True
         self.blocked = False
-        self.unread_bytes = 0
+        self.unread_bytes = self.partial_bytes = 0
         self.log: list[object] = []
 
     def write(self, data: bytes) -> None:
         self.log.append(data)
+
+    def write_burst(self, data: bytes) -> None:
+        self.write(data)
+
+    def too_slow(self, why: str, limit: str) -> None:
+        self.log.append((why, limit))
 
     def acknowledged(self, count: int) -> None:
         self.log.append(count)

@@ -6,27 +6,38 @@ from plantroom.broker.retained import Retained
 from tests.broker.test_filters import NAME, filters
 
 
+class Text(str):
+    """What is kept, and counts for as much as it is long."""
+
+    __slots__ = ()
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self)
+
+
 @given(st.lists(st.tuples(NAME, st.booleans())), filters())
 def test_filter_finds_what_a_brute_force_search_finds(
     steps: list[tuple[str, bool]], topic_filter: str
 ) -> None:
-    retained: Retained[str] = Retained()
-    known: dict[str, str] = {}
+    retained: Retained[Text] = Retained()
+    known: dict[str, Text] = {}
     for topic, keep in steps:
         former = known.pop(topic, None)
         if keep:
-            known[topic] = topic
-        assert retained.put(topic, topic if keep else None) == former
+            known[topic] = Text(topic * 2)
+        assert retained.put(topic, Text(topic * 2) if keep else None) == former
         assert retained.get(topic) == known.get(topic)
         assert retained.size == len(known)
-    expected = sorted(topic for topic in known if matches(topic_filter, topic))
+        assert retained.size_bytes == sum(map(len, known.values()))
+    expected = sorted(value for topic, value in known.items() if matches(topic_filter, topic))
     assert sorted(retained.matching(topic_filter)) == expected
-    assert sorted(retained.values()) == sorted(known)
+    assert sorted(retained.values()) == sorted(known.values())
 
 
 def test_nothing_remains_of_what_was_removed() -> None:
-    retained: Retained[int] = Retained()
-    retained.put("a/b/c", 1)
+    retained: Retained[Text] = Retained()
+    retained.put("a/b/c", Text("x"))
     retained.put("a/b/c", None)
     assert not retained._root.children
     assert retained.put("never/there", None) is None
