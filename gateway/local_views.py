@@ -34,7 +34,7 @@ class LocalViews:
         self._site = site
         self._trust_domain = trust_domain
         self._clock = clock
-        self._births: asyncio.Queue[tuple[str, dict[int, int]]] = asyncio.Queue(_BIRTHS_MAX)
+        self._births: asyncio.Queue[tuple[str, Presence]] = asyncio.Queue(_BIRTHS_MAX)
         self.rolled_back = 0
 
     @property
@@ -71,16 +71,17 @@ class LocalViews:
         if not self._board.presence(self._site, name, presence) or name == GATEWAY:
             return
         try:
-            self._births.put_nowait((name, dict(presence.heads)))
+            self._births.put_nowait((name, presence))
         except asyncio.QueueFull:
             _log.warning("too many births at once, heads of %s wait for its next one", name)
 
     async def run(self) -> None:
         """Book what devices say they have numbered up to."""
         while True:
-            name, heads = await self._births.get()
-            sane = {epoch: head for epoch, head in heads.items() if epoch >= 0 and head >= 0}
-            if not await self._queue.note_heads(device_id(self._trust_domain, name), sane):
+            name, birth = await self._births.get()
+            sane = {epoch: head for epoch, head in birth.heads.items() if epoch >= 0 and head >= 0}
+            device = device_id(self._trust_domain, name)
+            if not await self._queue.note_heads(device, sane, current=birth.epoch):
                 self.rolled_back += 1
                 _log.error(
                     "device %s reports less than is known of it: it has been rolled back", name

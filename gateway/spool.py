@@ -7,9 +7,9 @@ the air, so that taking a batch and evicting can never meet half way.
 import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from plantroom.gateway import answers, books, numbering, room, tables
 from plantroom.gateway.answers import Outcome, Standing
@@ -22,6 +22,10 @@ from plantroom.gateway.room import Limits
 from plantroom.gateway.tables import Depth, Life
 from plantroom.wire.database import Database
 from plantroom.wire.envelope import Book, Lane, Receipt, Refill, Welcome
+
+_PAGE_BYTES_MIN: Final = 512
+_SLACK_BYTES: Final = 8 * 1024 * 1024  # stays free in the file, for what arrives next
+_GIVE_BACK_PAGES: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,9 +131,13 @@ class Queue:
 
     def _free(self, sql: sqlite3.Connection) -> int:
         """Return the bytes that may still be written: on the disk, and free inside the file."""
+        return self._disk_free() + self._free_inside(sql)
+
+    @staticmethod
+    def _free_inside(sql: sqlite3.Connection) -> int:
         pages = sql.execute("PRAGMA freelist_count").fetchone()[0]
         size = sql.execute("PRAGMA page_size").fetchone()[0]
-        return self._disk_free() + int(pages * size)
+        return int(pages * size)
 
     def _make_room(self, sql: sqlite3.Connection, aged_us: int) -> bool:
         """Make room, and say whether publishes are refused.
@@ -154,6 +162,29 @@ class Queue:
         aged_us = self._running_us()
         tables.set_meta(sql, "running_us", aged_us)
         return self._make_room(sql, aged_us)
+
+    async def reclaim(self, wanted: int) -> None:
+        """Free so many bytes of the disk, as far as confirmed readings lie on them."""
+        await self._database.write(partial(self._forget, wanted))
+        await self._database.give_back(wanted // _PAGE_BYTES_MIN)
+        await self._database.checkpoint()
+
+    def _forget(self, wanted: int, sql: sqlite3.Connection) -> None:
+        short = wanted - self._free_inside(sql)
+        if short > 0:
+            policy = replace(self._limits, policy="reject", age_us_max=0)
+            room.make(sql, self._life, policy, self._line.in_air, aged_us=0, short=short)
+
+    async def give_back(self) -> int:
+        """Give pages that a drain has left free back to the disk, some at a time."""
+        free = await self._database.read(self._free_inside)
+        if free <= _SLACK_BYTES:
+            return 0
+        return await self._database.give_back(_GIVE_BACK_PAGES)
+
+    def save_space(self, *, saving: bool) -> None:
+        """While the reserve is given up only work that frees space writes."""
+        self._line.saving = saving
 
     async def connected(self, flights: Sequence[Flight]) -> None:
         """Draw the line between live and backfill anew: live is what arrives from now on.
@@ -229,16 +260,21 @@ class Queue:
         work = partial(_one, query="SELECT count(*) FROM book WHERE settled = ?", values=(0,))
         return int(await self._database.read(work))
 
-    async def note_heads(self, device: str, heads: dict[int, int]) -> bool:
-        """Book the highest seq of each epoch that a device reports; False: less than is known."""
-        return await self._database.write(partial(self._note_heads, device, heads))
+    async def note_heads(self, device: str, heads: dict[int, int], *, current: int) -> bool:
+        """Book the highest seq of each epoch that a device reports; False: less than is known.
 
-    def _note_heads(self, device: str, heads: dict[int, int], sql: sqlite3.Connection) -> bool:
+        What it reports of its `current` epoch may be older than readings that came by another way.
+        """
+        return await self._database.write(partial(self._note_heads, device, heads, current))
+
+    def _note_heads(
+        self, device: str, heads: dict[int, int], current: int, sql: sqlite3.Connection
+    ) -> bool:
         honest = True
         for epoch, highest in heads.items():
             book = books.book_of(sql, device, epoch)
             known = sql.execute("SELECT highest FROM book WHERE id = ?", (book,)).fetchone()[0]
-            honest = honest and highest >= known
+            honest = honest and (highest >= known or epoch == current)
             books.raise_highest(sql, book, highest)
         return honest
 

@@ -56,8 +56,9 @@ def test_a_changed_book_is_unsettled(make_rig: Any, lab: Any) -> None:
         await rig.database.write(lambda sql: sql.execute("UPDATE book SET settled = 1"))
         await rig.receive(lab.pack([lab.reading(1)]))
         assert await rig.queue.unsettled() == 1
-        assert await rig.queue.note_heads(lab.device(), {7: 9})
-        assert not await rig.queue.note_heads(lab.device(), {7: 5})
+        assert await rig.queue.note_heads(lab.device(), {7: 9}, current=8)
+        assert not await rig.queue.note_heads(lab.device(), {7: 5}, current=8)
+        assert await rig.queue.note_heads(lab.device(), {7: 5}, current=7)
         assert (await rig.book())["highest"] == 9
 
     asyncio.run(scenario())

@@ -80,15 +80,18 @@ def test_a_birth_books_heads_and_a_device_that_reports_less_is_noticed(
         board, views = make(rig, lab)
         stage = asyncio.create_task(views.run())
 
-        def birth(highest: int) -> None:
-            presence = Presence(online=True, epoch=7, heads={7: highest, -1: 5}, at_us=1)
+        def birth(highest: int, *, epoch: int = 7) -> None:
+            presence = Presence(online=True, epoch=epoch, heads={7: highest, -1: 5}, at_us=1)
             topic = f"v1/{lab.SITE}/presence/hvac-001"
             views.present(Message(topic=topic, payload=envelope.encode(presence)), "them")
 
         birth(9)
         await lab.until(views._births.empty)
-        birth(4)
+        birth(8)  # of its own epoch: said before the last reading, and heard behind it
+        await lab.until(views._births.empty)
+        birth(4, epoch=8)  # of an epoch that is over
         await lab.until(lambda: views.rolled_back == 1)
+        assert caplog.text.count("rolled back") == 1
         stage.cancel()
         await asyncio.gather(stage, return_exceptions=True)
         assert (await rig.book())["highest"] == 9
