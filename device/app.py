@@ -19,7 +19,7 @@ from plantroom.device.dispatch import Dispatch, Rules
 from plantroom.device.health import Health, Parts
 from plantroom.device.identity import IdentityKeeper
 from plantroom.device.journal import Journal
-from plantroom.device.outbox import Outbox, set_aside
+from plantroom.device.outbox import Outbox
 from plantroom.device.ring import Limits
 from plantroom.device.sampler import Sampler
 from plantroom.device.session import Target
@@ -32,6 +32,7 @@ from plantroom.wire.envelope import Presence
 from plantroom.wire.errors import StorageCorruptError, StorageError
 from plantroom.wire.identity import Identity
 from plantroom.wire.spiffe import SpiffeId
+from plantroom.wire.sqlite import set_aside
 
 JOIN_S = 15.0
 

@@ -260,13 +260,3 @@ class Outbox:
 
     def _remember(self, key: str, value: int | str) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES(?, ?)", (key, value))
-
-
-def set_aside(path: Path, stamp: str) -> Path:
-    """Rename a damaged file (and its WAL) so that its name says so; nothing is deleted."""
-    aside = path.with_name(f"{path.name}.damaged-{stamp}")
-    for suffix in ("", "-wal", "-shm"):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(aside.with_name(aside.name + suffix))
-    return aside

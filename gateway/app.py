@@ -84,6 +84,7 @@ def limits_of(settings: GatewaySettings) -> Limits:
         disk_free_bytes_min=queue.disk_free_bytes_min,
         policy=queue.policy,  # type: ignore[arg-type]  # checked by its choices
         quarantine_bytes_max=queue.quarantine_bytes_max,
+        history_bytes_max=queue.history_bytes_max,
     )
 
 
@@ -195,7 +196,13 @@ async def _opened(settings: GatewaySettings, folder: StateFolder) -> AsyncIterat
 
 def _open_database(settings: GatewaySettings, folder: StateFolder) -> Database:
     synchronous = "FULL" if settings.queue.durability == "durable" else "NORMAL"
-    return Database.open(folder.queue, BROKER_TABLES | QUEUE_TABLES, synchronous=synchronous)
+    return Database.open(
+        folder.queue,
+        BROKER_TABLES | QUEUE_TABLES,
+        synchronous=synchronous,
+        gives_back=True,
+        wal_bytes_max=settings.queue.reserve_bytes,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from plantroom.gateway import ingress
-from plantroom.gateway.holding import FULL, UNDERIVED, Holding
+from plantroom.gateway.holding import FULL, NO_RESERVE, UNDERIVED, Holding
 from plantroom.gateway.ingress import Arrival, Intake
 from plantroom.gateway.spool import Queue
 from plantroom.wire.database import Database
@@ -68,8 +68,9 @@ class Deriver:
             await self._woken.wait()
             self._woken.clear()
             try:
+                await self._holding.ended(NO_RESERVE)  # only what frees space may write
                 while await self.step():
-                    pass
+                    await self._holding.ended(NO_RESERVE)
                 self._holding.set(UNDERIVED, holds=False)
             except StorageError as error:
                 self._holding.set(UNDERIVED, holds=True)

@@ -42,6 +42,7 @@ class Line:
     def __init__(self) -> None:
         self.in_air: set[int] = set()
         self.boundary = 0
+        self.saving = False
         self._notes_in_air: set[int] = set()
         self._next: dict[Lane, int] = {"live": 0, "backfill": 0}
 
@@ -71,7 +72,7 @@ class Line:
         self, lane: Lane, readings_max: int, bytes_max: int, notes_max: int, sql: sqlite3.Connection
     ) -> Taken:
         """Take the next readings of a lane, and for backfill notes, into the air."""
-        if lane == "backfill" and answers.requeue(sql, _REQUEUE_STEP):
+        if lane == "backfill" and not self.saving and answers.requeue(sql, _REQUEUE_STEP):
             self.rewind(0)
         found = self._next_rows(sql, lane, readings_max)
         rows: list[Sent] = []

@@ -72,18 +72,30 @@ class Measures:
             await asyncio.sleep(_PERIOD_S)
 
     async def _measure(self) -> None:
-        reserved = self._from.reserve.make(self._from.folder.disk_free())
+        await self._make_reserve()
         full = await self._from.queue.tidy()
         self._from.holding.set(FULL, holds=full)
-        self._from.holding.set(NO_RESERVE, holds=not reserved)
+        await self._from.queue.give_back()
         self._standings = await self._from.queue.standings()
         confirmed = self._standings.tallies.get("confirmed", 0)
         rate = max(0, confirmed - self._confirmed) / _PERIOD_S
         self._drained_per_s += 0.3 * (rate - self._drained_per_s)
         self._confirmed = confirmed
 
+    async def _make_reserve(self) -> None:
+        """Make the reserve before anything else writes, from confirmed readings if need be."""
+        reserve, folder, queue = self._from.reserve, self._from.folder, self._from.queue
+        reserved = reserve.make(folder.disk_free())
+        if not reserved:
+            queue.save_space(saving=True)
+            await queue.reclaim(reserve.wanted)
+            reserved = reserve.make(folder.disk_free())
+        queue.save_space(saving=not reserved)
+        self._from.holding.set(NO_RESERVE, holds=not reserved)
+
     def _full(self, error: StorageFullError) -> None:
         """Give up the reserve: with it only work that frees space may write."""
+        self._from.queue.save_space(saving=True)
         self._from.holding.set(NO_RESERVE, holds=True)
         if self._from.reserve.give_up():
             _log.error("disk is full, the reserve is given up: %s", error)

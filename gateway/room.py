@@ -28,6 +28,7 @@ class Limits:
     disk_free_bytes_min: int
     policy: Policy
     quarantine_bytes_max: int
+    history_bytes_max: int = 1 << 62
 
 
 def excess(limits: Limits, depth: Depth) -> Depth:
@@ -70,6 +71,7 @@ def make(  # noqa: PLR0913 -- whose queue, which limits, and what is short
         _evict_old(connection, life, aged_us - limits.age_us_max, in_air)
     depths = tables.depths(connection)
     too_much = _or_short(excess(limits, waiting(depths) + depths[CONFIRMED]), short)
+    too_much = _or_short(too_much, depths[CONFIRMED].bytes - limits.history_bytes_max)
     if too_much == Depth():
         return
     freed = _drop_history(connection, too_much)

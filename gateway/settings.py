@@ -54,6 +54,11 @@ class QueueSection:
     quarantine_bytes_max: int = option(
         16_777_216, "Raw bytes kept of what is quarantined; beyond, only its books.", low=0
     )
+    history_bytes_max: int = option(
+        268_435_456,
+        "Confirmed readings kept as local history; beyond, the disk gets it back.",
+        low=0,
+    )
     reserve_bytes: int = option(
         4_194_304, "File that is given up on a full disk, so that space can be freed.", low=0
     )

@@ -92,6 +92,11 @@ class Reserve:
         self._size = size
 
     @property
+    def wanted(self) -> int:
+        """How much free disk there has to be before it is made again."""
+        return 2 * self._size
+
+    @property
     def is_there(self) -> bool:
         """Whether it can still be given up."""
         return not self._size or self._path.exists()
@@ -108,7 +113,7 @@ class Reserve:
         """Make it again where there is room for it twice over; False while there is not."""
         if self.is_there:
             return True
-        if free < 2 * self._size:
+        if free < self.wanted:
             return False
         draft = self._path.with_suffix(".new")
         try:

@@ -24,6 +24,20 @@ def translated(path: Path) -> Iterator[None]:
         raise _translate(error, path) from error
 
 
+def set_aside(path: Path, stamp: str) -> Path:
+    """Rename a damaged file (and its WAL) so that its name says so; nothing is deleted."""
+    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.damaged-{stamp}-{number}")
+    for suffix in ("", "-wal", "-shm"):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
 def _translate(error: sqlite3.Error, path: Path) -> StorageError:
     name = getattr(error, "sqlite_errorname", "") or ""
     where = str(path)
@@ -40,8 +54,13 @@ def _translate(error: sqlite3.Error, path: Path) -> StorageError:
     return StorageError(f"database: {error}", where=where)
 
 
-def connect(path: Path, migrations: Migrations, *, synchronous: str = "FULL") -> sqlite3.Connection:
+def connect(
+    path: Path, migrations: Migrations, *, synchronous: str = "FULL", gives_back: bool = False
+) -> sqlite3.Connection:
     """Open (or create) a database in WAL mode and bring its schema up to date.
+
+    `gives_back`: made so that pages that are free can be given back to the disk a few at a time;
+    that can be decided only before a file has its first page.
 
     Several parts may share a file (the broker's sessions and the gateway's queue do):
     `migrations[part][n]` is a script that leads that part from version n to n + 1; one that has
@@ -60,6 +79,8 @@ def connect(path: Path, migrations: Migrations, *, synchronous: str = "FULL") ->
             path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
         try:
+            if gives_back:
+                connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # before WAL writes page 1
             _enter_wal(connection)
             connection.execute(f"PRAGMA synchronous={synchronous}")
             connection.execute("PRAGMA foreign_keys=ON")

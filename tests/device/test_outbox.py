@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from plantroom.device.driver import Taken
-from plantroom.device.outbox import EPOCHS_KEPT, Outbox, next_epoch, set_aside
+from plantroom.device.outbox import EPOCHS_KEPT, Outbox, next_epoch
 from plantroom.device.ring import SENT
 from plantroom.wire.errors import StorageCorruptError, StorageFullError
 from plantroom.wire.reading import KEY_MAX, Reading
+from plantroom.wire.sqlite import set_aside
 from tests.device.stand_ins import DEVICE, NOW_US, FakeClock, open_outbox, sample, taken
 
 

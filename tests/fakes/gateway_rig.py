@@ -117,7 +117,9 @@ class Rig:
         self._open()
 
     def _open(self) -> None:
-        self.database = Database.open(self.path, FAKE_BROKER | MIGRATIONS, synchronous="OFF")
+        self.database = Database.open(
+            self.path, FAKE_BROKER | MIGRATIONS, synchronous="OFF", gives_back=True
+        )
         life = Life(
             incarnation=self.random.getrandbits(53),
             clock=self.clock,

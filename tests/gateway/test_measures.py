@@ -1,10 +1,14 @@
 import asyncio
+import sqlite3
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from plantroom.gateway.holding import FULL, NO_RESERVE, Holding
 from plantroom.gateway.measures import Measures, Sources
+from plantroom.gateway.queue_schema import CONFIRMED
 from plantroom.gateway.state_folder import Reserve, StateFolder
+from plantroom.gateway.tables import move
 from plantroom.wire.errors import IdentityError, StorageFullError
 from plantroom.wire.metrics import Metric, render
 
@@ -107,3 +111,82 @@ def test_a_full_queue_is_not_ready(make_rig: Any, lab: Any, tmp_path: Path) -> N
         assert FULL in measures.ready()
 
     asyncio.run(scenario())
+
+
+def test_while_the_reserve_is_away_nothing_is_derived(
+    make_rig: Any, lab: Any, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        rig = make_rig()
+        await rig.start()
+        measures = make(rig, lab, tmp_path / "s", [])
+        rig.deriver._holding = measures._from.holding
+        measures._full(StorageFullError("no space left"))
+        stage = asyncio.create_task(rig.deriver.run())
+        await rig.commit(lab.pack(map(lab.reading, range(5))))
+        rig.deriver.wake()
+        for _ in range(5):
+            await rig.sql("SELECT 1")
+        assert await rig.seqs() == []
+        await measures._measure()
+        await lab.until(lambda: bool(rig.derived))
+        assert await rig.seqs() == [0, 1, 2, 3, 4]
+        stage.cancel()
+        await asyncio.gather(stage, return_exceptions=True)
+
+    asyncio.run(scenario())
+
+
+def test_the_reserve_is_made_from_confirmed_readings_before_anything_else(
+    make_rig: Any, lab: Any, tmp_path: Path
+) -> None:
+    """The disk is full of our own history: nobody else will make room."""
+
+    async def scenario() -> None:
+        rig = make_rig()
+        await rig.start()
+        measures = make(rig, lab, tmp_path / "s", [])
+        for first in range(0, 2000, 500):
+            await rig.receive(lab.pack(map(lab.reading, range(first, first + 500))))
+        await rig.database.write(lambda sql: move(sql, range(1, 2001), CONFIRMED))
+        await rig.database.checkpoint()
+        before = rig.path.stat().st_size
+
+        def free(_folder: object) -> int:
+            return int(before - rig.path.stat().st_size)
+
+        with patch.object(StateFolder, "disk_free", free):
+            await measures._measure()
+        assert (tmp_path / "s" / "reserve").exists()
+        assert measures.ready() == ""
+        assert rig.path.stat().st_size <= before - 2 * 4096
+        assert len(await rig.seqs()) > 1000  # no more than was needed
+
+    asyncio.run(scenario())
+
+
+def test_a_drain_gives_its_disk_space_back(make_rig: Any, lab: Any, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        rig = make_rig(history_bytes_max=100_000)
+        await rig.start()
+        measures = make(rig, lab, tmp_path / "s", [])
+        await rig.database.write(fill_segment)
+        for first in range(0, 2000, 500):
+            await rig.receive(lab.pack(map(lab.reading, range(first, first + 500))))
+        await rig.database.write(lambda sql: sql.execute("DELETE FROM segment") and None)
+        await rig.database.write(lambda sql: move(sql, range(1, 2001), CONFIRMED))
+        await rig.database.checkpoint()
+        before = rig.path.stat().st_size
+        for _ in range(20):
+            await measures._measure()
+        await rig.database.checkpoint()
+        assert rig.path.stat().st_size < before / 2
+        assert (await rig.queue.standings()).history.bytes <= 100_000
+        await rig.check()
+
+    asyncio.run(scenario())
+
+
+def fill_segment(sql: sqlite3.Connection) -> None:
+    rows = [(bytes(100_000),)] * 300
+    sql.executemany("INSERT INTO segment(at_us, tapped, waiting, data) VALUES(0, 0, 0, ?)", rows)

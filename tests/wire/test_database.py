@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from plantroom.wire.database import Database, Migrations
-from plantroom.wire.errors import StorageError
+from plantroom.wire.errors import StorageCorruptError, StorageError
 
 SCHEMA: Migrations = {"a": ("CREATE TABLE a(x INTEGER PRIMARY KEY)",)}
 
@@ -133,3 +133,69 @@ def test_a_file_that_cannot_be_opened_leaves_no_thread(tmp_path: Path) -> None:
     with pytest.raises(StorageError):
         Database.open(tmp_path / "a.db", SCHEMA)
     assert threading.active_count() == before
+
+
+def test_free_pages_go_back_to_the_disk_only_where_the_file_was_made_for_it(
+    tmp_path: Path,
+) -> None:
+    def fill(connection: sqlite3.Connection) -> None:
+        connection.executemany("INSERT INTO b VALUES(?)", [(b"x" * 3000,)] * 1000)
+
+    async def shrink(database: Database) -> tuple[int, int, int]:
+        await database.write(fill)
+        await database.checkpoint()
+        full = database.path.stat().st_size
+        await database.write(lambda connection: connection.execute("DELETE FROM b") and None)
+        given = await database.give_back(10_000)
+        await database.checkpoint()
+        return full, given, database.path.stat().st_size
+
+    schema: Migrations = {"b": ("CREATE TABLE b(x)",)}
+    giving = Database.open(tmp_path / "giving.db", schema, gives_back=True)
+    keeping = Database.open(tmp_path / "keeping.db", schema)
+    full, given, after = asyncio.run(shrink(giving))
+    assert after == full - given < full / 10
+    full, given, after = asyncio.run(shrink(keeping))
+    assert (given, after) == (0, full)
+    giving.close()
+    keeping.close()
+
+
+def test_the_wal_stays_below_its_bound(tmp_path: Path) -> None:
+    bound = 256 * 1024
+    database = Database.open(tmp_path / "w.db", {"b": ("CREATE TABLE b(x)",)}, wal_bytes_max=bound)
+
+    async def write() -> list[int]:
+        lengths = []
+        for _ in range(100):
+            await database.write(
+                lambda connection: connection.execute("INSERT INTO b VALUES(?)", (b"x" * 30_000,))
+            )
+            lengths.append(database.wal_bytes)
+        return lengths
+
+    lengths = asyncio.run(write())
+    assert 0 < max(lengths) <= bound
+    database.close()
+
+
+def test_damage_found_at_work_is_remembered(tmp_path: Path) -> None:
+    path = tmp_path / "d.db"
+    database = Database.open(path, {"b": ("CREATE TABLE b(x)",)})
+    rows = [(b"x" * 3000,)] * 50
+
+    async def scenario() -> None:
+        await database.write(lambda c: c.executemany("INSERT INTO b VALUES(?)", rows) and None)
+        await database.checkpoint()
+        with path.open("r+b") as file:
+            file.seek(8192)
+            file.write(b"\xff" * 100_000)
+        assert database.damage is None
+        again = Database.open(path, {"b": ("CREATE TABLE b(x)",)})
+        with pytest.raises(StorageCorruptError):
+            await again.read(lambda c: c.execute("SELECT sum(length(x)) FROM b").fetchall())
+        assert again.damage is not None
+        again.close()
+
+    asyncio.run(scenario())
+    database.close()
