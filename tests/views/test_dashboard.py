@@ -49,7 +49,8 @@ class Site:
         )
 
     async def status(self) -> Mapping[str, object]:
-        return {"books": self.books, "link": {"state": "live"}, "queue": {"live": 2}}
+        queue = {"live": 2, "backfill": 1, "history": 108}
+        return {"books": self.books, "link": {"state": "live"}, "queue": queue, "queued": 3}
 
     def put(self, made: Reading) -> None:
         for point in made.points:
@@ -158,6 +159,12 @@ def test_values_appear_and_change(running: Running, page: Page) -> None:
     expect(page.locator("#connection")).to_have_text("Live")
     running.site.put(reading(60, temperature=77.25))
     expect(value).to_have_text("77.25")
+
+
+def test_confirmed_history_is_not_waiting_to_be_sent(running: Running, page: Page) -> None:
+    page.goto(running.start())
+    tile = page.locator("#tiles > *", has_text="Waiting to be sent")
+    expect(tile).to_contain_text("3 readings")
 
 
 def test_chart_shows_history_with_its_gap_and_grows(running: Running, page: Page) -> None:

@@ -70,8 +70,8 @@ function showStatus(status) {
     const since = link.since ? ` since ${when(Date.parse(link.since))}` : "";
     tiles.push(["Link to the cloud", word + since, state]);
   }
-  if (status.queue && typeof status.queue === "object") {
-    const depth = Object.values(status.queue).filter((each) => typeof each === "number").reduce((a, b) => a + b, 0);
+  if (typeof status.queued === "number") {
+    const depth = status.queued;
     tiles.push(["Waiting to be sent", depth ? plural(depth, "reading") : "nothing", depth > 1000 ? "warn" : "good"]);
   }
   if (status.ledger) tiles.push(...ledgerTiles(status.ledger));
