@@ -16,10 +16,9 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 
+from plantroom.broker import catalog as sinks
 from plantroom.broker import segments
 from plantroom.broker.server import Broker
-from plantroom.broker.store import MIGRATIONS as BROKER_TABLES
-from plantroom.broker.store import SqliteStore
 from plantroom.certs.authority import Authority
 from plantroom.certs.embedded import EmbeddedSource
 from plantroom.certs.enrolled_async import AsyncEnrolled
@@ -169,7 +168,7 @@ async def _opened(settings: GatewaySettings, folder: StateFolder) -> AsyncIterat
         watch.load()
         broker = Broker(
             limits=settings.limits,
-            store=SqliteStore(database),
+            store=sinks.sqlite_sink(database),
             admit=identities.admit(building),
             decisions=CachedPoint(point, clock, ttl_s_max=settings.policy.cache_ttl_s),
             clock=clock,
@@ -198,7 +197,7 @@ def _open_database(settings: GatewaySettings, folder: StateFolder) -> Database:
     synchronous = "FULL" if settings.queue.durability == "durable" else "NORMAL"
     return Database.open(
         folder.queue,
-        BROKER_TABLES | QUEUE_TABLES,
+        sinks.MIGRATIONS | QUEUE_TABLES,
         synchronous=synchronous,
         gives_back=True,
         wal_bytes_max=settings.queue.reserve_bytes,
