@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from plantroom.cli import output
@@ -61,8 +62,20 @@ def _parts(found: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _running(found: dict[str, Any], name: str) -> str:
     pid = found["pids"].get(name)
-    answers = "answers" if found[name] is not None else "does not answer"
-    return f"pid {pid}, {answers}" if pid else "is being started again"
+    if not pid:
+        return "is being started again"
+    said = found[name]
+    if said is None:
+        return f"pid {pid}, does not answer"
+    return ", ".join([f"pid {pid}", "answers", *_troubles(said)])
+
+
+def _troubles(said: dict[str, Any]) -> Iterator[str]:
+    """Say why the gateway takes no readings, or the cloud stores none, in their own words."""
+    for reason in said.get("refusing_because", ()):
+        yield f"publishes are refused: {reason}"
+    if trouble := said.get("ingest", {}).get("trouble"):
+        yield f"nothing is stored: {trouble}"
 
 
 def _text(value: object) -> str:

@@ -164,13 +164,17 @@ class Ingest:
         lives.append(incarnation)
         del lives[:-INCARNATIONS_KEPT]
 
+    def figures(self) -> dict[str, int]:
+        """Return what was counted since the start, also what is still zero."""
+        return {what: self.counts[what] for what in _FIGURES}
+
     def metrics(self) -> list[Metric]:
         """Return every figure now."""
         name = "plantroom_ingest_{}_total".format
         return [
             *(
-                Metric(name(what), "counter", text, self.counts[what])
-                for what, text in _FIGURES.items()
+                Metric(name(what), "counter", _FIGURES[what], count)
+                for what, count in self.figures().items()
             ),
             *(
                 Metric(name("quarantined"), "counter", "Set apart", count, {"reason": reason})

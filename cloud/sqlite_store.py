@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import sqlite3
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from plantroom.views.history import HistoryQuery, Sampled, Series, thin
 from plantroom.wire.database import Database, translated
 from plantroom.wire.errors import StorageError
 
+LOG = logging.getLogger("plantroom.cloud.sqlite_store")
 CHECKPOINT_S = 30.0
 RAW_BYTES_MAX = 64 * 1024 * 1024
 
@@ -30,7 +32,9 @@ class SqliteStore:
         *,
         belongs: Belongs = belongs_by_name,
         raw_bytes_max: int = RAW_BYTES_MAX,
+        checkpoint_s: float = CHECKPOINT_S,
     ) -> None:
+        self._checkpoint_s = checkpoint_s
         self._database = Database.open(path, MIGRATIONS)
         self._writer = Writer(belongs, raw_bytes_max=raw_bytes_max)
         self._store_id = str(self._database.write_now(_store_id))
@@ -71,8 +75,13 @@ class SqliteStore:
     async def run(self) -> NoReturn:
         """Truncate the WAL now and then: readers that are never idle would let it grow."""
         while True:
-            await asyncio.sleep(CHECKPOINT_S)
-            await self._database.checkpoint()
+            await asyncio.sleep(self._checkpoint_s)
+            try:
+                await self._database.checkpoint()
+            except (
+                StorageError
+            ) as error:  # a full disk: readings are still taken once there is room
+                LOG.warning("the WAL stays as long as it is: %s", error)
 
     def close(self) -> None:
         """Finish what is queued and close; idempotent."""

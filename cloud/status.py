@@ -43,7 +43,7 @@ class Status:
                 "connected": self._link.connected,
                 "trouble": self._link.trouble,
                 "last_commit": None if last_us is None else format_us(last_us),
-                **dict(self._ingest.counts),
+                **self._ingest.figures(),
                 "quarantined": dict(self._ingest.quarantined),
             },
             "identity": {
@@ -66,9 +66,10 @@ class Status:
 
     def why_not_ready(self) -> str:
         """Give the empty text when readings can be taken, or why not."""
-        if self._link.connected:
-            return ""
-        return f"ingest is not connected: {self._link.trouble or 'starting'}"
+        trouble = self._link.trouble
+        if not self._link.connected:
+            return f"ingest is not connected: {trouble or 'starting'}"
+        return f"nothing is stored: {trouble}" if trouble else ""
 
 
 def book_json(book: StoredBook) -> dict[str, object]:

@@ -202,6 +202,7 @@ class Measures:
             "queued": now.waiting.readings,
             "notes": now.notes,
             "refusing": self.refusing,
+            "refusing_because": sorted(self._from.holding.reasons),
             "drain_per_s": self._drained_per_s,
             "counts": now.tallies,
             "store_id": now.store_id,

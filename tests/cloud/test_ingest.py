@@ -165,6 +165,7 @@ def test_metrics_say_all_of_it(tmp_path: Path) -> None:
     async def act(ingest: Ingest, _: Faulty, __: list[Reading]) -> None:
         await ingest.take([live(0), live(0, number=2)])
         found = {metric.name: metric.value for metric in ingest.metrics()}
+        assert ingest.figures()["interleaved"] == 0, "what did not happen is counted too"
         assert found["plantroom_ingest_stored_total"] == 1
         assert found["plantroom_ingest_duplicates_total"] == 1
 

@@ -89,6 +89,30 @@ def test_full_disk_stores_nothing_and_recovers(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_wal_that_cannot_be_truncated_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        store = SqliteStore(tmp_path / "store.db", checkpoint_s=0.001)
+        tries = [asyncio.Event(), asyncio.Event()]
+
+        async def checkpoint() -> None:
+            next(each for each in tries if not each.is_set()).set()
+            if not tries[-1].is_set():
+                raise StorageFullError("no space left", where="store.db")
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(store._database, "checkpoint", checkpoint)
+        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+            stage = tasks.create_task(store.run())
+            await tries[-1].wait()
+            stage.cancel()
+        store.close()
+
+    asyncio.run(main())
+    assert "no space left" in caplog.text
+
+
 def test_quarantine_keeps_raw_bytes_up_to_its_bound(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
 

@@ -1,6 +1,10 @@
 import json
+from types import SimpleNamespace
+from typing import Any
 
-from plantroom.cloud.status import book_json
+import pytest
+
+from plantroom.cloud.status import Status, book_json
 from plantroom.cloud.store import StoredBook
 from plantroom.wire.ranges import RangeSet
 from tests.fakes.deliveries import DEVICE
@@ -47,3 +51,18 @@ def test_book_without_readings_has_neither_first_nor_last() -> None:
     )
     told = book_json(book)
     assert (told["first"], told["last"], told["holes"]) == (None, None, [])
+
+
+@pytest.mark.parametrize(
+    ("connected", "trouble", "why"),
+    [
+        (True, "", ""),
+        (True, "no space left", "nothing is stored: no space left"),
+        (False, "", "ingest is not connected: starting"),
+        (False, "cut", "ingest is not connected: cut"),
+    ],
+)
+def test_who_cannot_store_is_not_ready(*, connected: bool, trouble: str, why: str) -> None:
+    parts: dict[str, Any] = dict.fromkeys(("store", "ingest", "devices", "source"))
+    link: Any = SimpleNamespace(connected=connected, trouble=trouble)
+    assert Status(**parts, link=link).why_not_ready() == why

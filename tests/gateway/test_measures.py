@@ -109,6 +109,8 @@ def test_a_full_queue_is_not_ready(make_rig: Any, lab: Any, tmp_path: Path) -> N
         await rig.receive(lab.pack(map(lab.reading, range(100))))
         await measures._measure()
         assert FULL in measures.ready()
+        status: Any = await measures.status()
+        assert status["refusing_because"] == [FULL]
 
     asyncio.run(scenario())
 
