@@ -17,12 +17,13 @@ from starlette.applications import Starlette
 
 from plantroom.broker.catalog import open_sink
 from plantroom.broker.server import Broker
+from plantroom.certs import admission
 from plantroom.certs.authority import Authority
 from plantroom.certs.embedded import EmbeddedSource
 from plantroom.certs.enrolment_server import EnrolmentServer
 from plantroom.cloud import catalog, identities
 from plantroom.cloud.devices import PRESENCE_FILTER, Devices
-from plantroom.cloud.identities import FRONT, INGESTION, RegistryWatch
+from plantroom.cloud.identities import FRONT, INGESTION
 from plantroom.cloud.ingest import Ingest
 from plantroom.cloud.ingest_link import IngestLink
 from plantroom.cloud.membership import belongs_by_name
@@ -89,7 +90,7 @@ class _Parts:
     clock: Clock
     front: EmbeddedSource
     ingestion: EmbeddedSource
-    registry_watch: RegistryWatch
+    registry_watch: admission.RegistryWatch
     store: Store
     broker: Broker
     enrolment: EnrolmentServer
@@ -116,12 +117,12 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
         stack.callback(store.close)
         bundle = Path(settings.policy.bundle) if settings.policy.bundle else None
         point = EmbeddedPoint.load(bundle, cloud_trust_domain=trust_domain)
-        watch = RegistryWatch(registry, point, period_s=settings.policy.poll_s)
+        watch = admission.RegistryWatch(registry, point, period_s=settings.policy.poll_s)
         watch.load()
         broker = Broker(
             limits=settings.limits,
             store=sink,
-            admit=identities.admit(front),
+            admit=admission.admit(front),
             decisions=CachedPoint(point, clock, ttl_s_max=settings.policy.cache_ttl_s),
             clock=clock,
             volatile=(VIEW_FILTER,),
@@ -176,7 +177,7 @@ async def _run(parts: _Parts) -> None:
         start("registry", parts.registry_watch.run())
         start("front-identity", parts.front.run())
         start("ingest-identity", parts.ingestion.run())
-        start("rotation", identities.rotate(parts.front, context))
+        start("rotation", admission.rotate(parts.front, context))
         start("ingest", link.run())
         start("store", parts.store.run())
         if settings.views.publish:
@@ -244,7 +245,7 @@ async def _serve(parts: _Parts, app: Starlette) -> None:
 
     async with asyncio.TaskGroup() as tasks:
         if context is not None:
-            tasks.create_task(identities.rotate(parts.front, context), name="cloud.http-rotation")
+            tasks.create_task(admission.rotate(parts.front, context), name="cloud.http-rotation")
         await web.serve(app, http.host, http.port, context=secured, on_bound=bound)
 
 

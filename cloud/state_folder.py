@@ -1,15 +1,10 @@
 """The cloud's state folder: where things lie, and who has it."""
 
-import contextlib
-import fcntl
-import os
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from plantroom.wire.errors import ConfigError, StorageError
-
-_PRIVATE = 0o700
+from plantroom.wire.state_lock import held
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,32 +43,6 @@ class StateFolder:
         """The buildings' trust bundles."""
         return self.root / "bundles.json"
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Have the folder alone, for as long as this process lives.
-
-        Raises:
-            StorageError: when the folder cannot be written.
-            ConfigError: when another cloud has it.
-        """
-        try:
-            self.root.mkdir(parents=True, exist_ok=True, mode=_PRIVATE)
-            handle = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StorageError(
-                f"state folder cannot be written: {error.strerror}",
-                where=str(self.root),
-                remedy="check owner and mount, or change agent.state",
-            ) from error
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ConfigError(
-                    "another cloud runs on this state folder",
-                    where=str(self.root),
-                    remedy="stop it, or change agent.state",
-                ) from error
-            yield
-        finally:
-            os.close(handle)
+    def held(self) -> AbstractContextManager[None]:
+        """Have the folder alone, for as long as this process lives; see `wire.state_lock.held`."""
+        return held(self.lock, "cloud")

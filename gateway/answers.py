@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, Literal
 
-from plantroom.gateway import books, spans, tables
+from plantroom.gateway import books, tables
 from plantroom.gateway.queue_schema import (
     AGAIN,
     CONFIRMED,
@@ -22,6 +22,7 @@ from plantroom.gateway.queue_schema import (
     TAP,
 )
 from plantroom.gateway.tables import Life
+from plantroom.wire import spans
 from plantroom.wire.envelope import Book, Receipt, Refill, Span, Welcome
 from plantroom.wire.ranges import RangeSet
 

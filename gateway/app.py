@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from plantroom.broker import catalog as sinks
 from plantroom.broker import segments
 from plantroom.broker.server import Broker
+from plantroom.certs import admission
 from plantroom.certs.authority import Authority
 from plantroom.certs.embedded import EmbeddedSource
 from plantroom.certs.enrolled_async import AsyncEnrolled
@@ -30,7 +31,7 @@ from plantroom.gateway.capabilities import Capabilities
 from plantroom.gateway.crossing import Upward
 from plantroom.gateway.derive import Deriver
 from plantroom.gateway.holding import Holding
-from plantroom.gateway.identities import Names, RegistryWatch
+from plantroom.gateway.identities import Names
 from plantroom.gateway.ingress import Intake
 from plantroom.gateway.local_views import LocalViews
 from plantroom.gateway.measures import Measures, Sources
@@ -112,7 +113,7 @@ class _Parts:
     names: Names
     database: Database
     queue: Queue
-    registry_watch: RegistryWatch
+    registry_watch: admission.RegistryWatch
     cloud: AsyncEnrolled
     building: EmbeddedSource
     broker: Broker
@@ -164,12 +165,12 @@ async def _opened(settings: GatewaySettings, folder: StateFolder) -> AsyncIterat
         building = identities.building_source(settings, folder, issuer, cloud, names)
         bundle = Path(settings.policy.bundle) if settings.policy.bundle else None
         point = EmbeddedPoint.load(bundle, cloud_trust_domain=cloud_domain)
-        watch = RegistryWatch(registry, point, period_s=settings.policy.poll_s)
+        watch = admission.RegistryWatch(registry, point, period_s=settings.policy.poll_s)
         watch.load()
         broker = Broker(
             limits=settings.limits,
             store=sinks.sqlite_sink(database),
-            admit=identities.admit(building),
+            admit=admission.admit(building),
             decisions=CachedPoint(point, clock, ttl_s_max=settings.policy.cache_ttl_s),
             clock=clock,
             taps=(topics.subscription(ingress.TELEMETRY, settings.agent.site),),
@@ -336,7 +337,7 @@ async def _run(parts: _Parts, stages: _Stages) -> None:
 
         start("registry", parts.registry_watch.run())
         start("building-identity", parts.building.run())
-        start("rotate", identities.rotate(parts.building, context))
+        start("rotate", admission.rotate(parts.building, context))
         start("derive", stages.deriver.run())
         start("presence", stages.views.run())
         start("measure", stages.measures.run())

@@ -8,8 +8,8 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from plantroom.gateway import spans
 from plantroom.gateway.queue_schema import KINDS, RECEIVED
+from plantroom.wire import spans
 from plantroom.wire.envelope import Book
 
 SEGMENT_SEQS: Final = 1000

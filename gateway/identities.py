@@ -1,11 +1,9 @@
 """Who this gateway is: issuer and server in the building, an enrolled client in the cloud."""
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from plantroom.certs import atomic
 from plantroom.certs.authority import Authority
@@ -15,15 +13,12 @@ from plantroom.certs.enrolled import BUNDLES_FILE, EnrolledSource
 from plantroom.certs.enrolled_async import AsyncEnrolled
 from plantroom.certs.enrolment_client import Server
 from plantroom.certs.registry import Registry
-from plantroom.certs.svid import verify_peer
 from plantroom.gateway.settings import GatewaySettings, split_address
 from plantroom.gateway.state_folder import StateFolder
-from plantroom.policies.embedded import EmbeddedPoint
 from plantroom.wire.clock import Clock
-from plantroom.wire.errors import IdentityError, PlantroomError
-from plantroom.wire.identity import Identity, IdentitySource, Principal, TrustBundle
+from plantroom.wire.errors import IdentityError
+from plantroom.wire.identity import Identity, IdentitySource, TrustBundle
 from plantroom.wire.spiffe import SpiffeId
-from plantroom.wire.tls import RotatingServerContext
 
 _log = logging.getLogger("plantroom.gateway.identities")
 _BUNDLES_BYTES_MAX = 1 << 20
@@ -104,27 +99,6 @@ def _known_bundles(
         return all_from_json(data) if data else {}
 
 
-def admit(source: IdentitySource) -> Callable[[Any], Principal]:
-    """Return the check of a client's certificate, by what is known when it connects."""
-
-    def check(connection: Any) -> Principal:
-        return verify_peer(connection, source.current())
-
-    return check
-
-
-async def rotate(source: IdentitySource, context: RotatingServerContext) -> None:
-    """Serve new connections with every new identity."""
-    revision = source.current().revision
-    while True:
-        identity = await source.changed(revision)
-        revision = identity.revision
-        try:
-            context.rotate(identity)
-        except IdentityError as error:
-            _log.error("new identity cannot be served, the old one stays: %s", error)
-
-
 async def follow_cloud(
     cloud: IdentitySource, building: EmbeddedSource, renewed: Callable[[Identity], None]
 ) -> None:
@@ -136,38 +110,3 @@ async def follow_cloud(
         for bundle in identity.bundles.values():
             building.set_bundle(bundle)
         renewed(identity)
-
-
-class RegistryWatch:
-    """Tells policy what the registry file says, also when a command has just changed it."""
-
-    def __init__(self, registry: Registry, point: EmbeddedPoint, *, period_s: float) -> None:
-        self._registry = registry
-        self._point = point
-        self._period_s = period_s
-        self._counter = -1
-
-    def load(self) -> None:
-        """Give policy the present state; before the first connection."""
-        self._counter = self._registry.counter()
-        self._update(self._registry.policy_data())
-
-    def status(self) -> dict[str, object]:
-        """Say which policy decides, and from which state of the registry."""
-        return {"revision": self._point.revision, "registry": self._counter}
-
-    def _update(self, data: dict[str, Any]) -> None:
-        self._point.update(registry=data["registry"], revocation=data["revocation"])
-
-    async def run(self) -> None:
-        """Look at the registry's counter for ever; what cannot be read leaves policy as it was."""
-        while True:
-            await asyncio.sleep(self._period_s)
-            try:
-                counter = await asyncio.to_thread(self._registry.counter)
-                if counter != self._counter:
-                    self._update(await asyncio.to_thread(self._registry.policy_data))
-                    self._counter = counter
-                    _log.info("registry has changed, policy follows (change %d)", counter)
-            except PlantroomError as error:
-                _log.error("registry cannot be read, policy stays as it was: %s", error)

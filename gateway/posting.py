@@ -8,7 +8,7 @@ import sqlite3
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from plantroom.gateway import books, numbering, spans, tables
+from plantroom.gateway import books, numbering, tables
 from plantroom.gateway.ingress import Bad, Intake, Row, note_bytes
 from plantroom.gateway.queue_schema import (
     AGAIN,
@@ -20,6 +20,7 @@ from plantroom.gateway.queue_schema import (
     WAITING,
 )
 from plantroom.gateway.tables import Life
+from plantroom.wire import spans
 from plantroom.wire.envelope import Note
 from plantroom.wire.ranges import RangeSet
 

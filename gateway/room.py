@@ -10,9 +10,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from plantroom.gateway import books, spans, tables
+from plantroom.gateway import books, tables
 from plantroom.gateway.queue_schema import AGAIN, CONFIRMED, EVICTED, WAITING
 from plantroom.gateway.tables import Depth, Life
+from plantroom.wire import spans
 
 Policy = Literal["reject", "oldest", "newest"]
 _LOW_WATER = 0.97  # a refusal ends once the queue has drained to this share of its limits

@@ -76,6 +76,14 @@ def load(connection: sqlite3.Connection, key: Key) -> RangeSet:
     )
 
 
+def highest(connection: sqlite3.Connection, key: Key) -> int:
+    """Return the largest number that is in, or -1."""
+    row = connection.execute(
+        "SELECT last FROM span WHERE book = ? AND kind = ? ORDER BY first DESC LIMIT 1", key
+    ).fetchone()
+    return -1 if row is None else int(row[0])
+
+
 def _insert(connection: sqlite3.Connection, key: Key, ranges: RangeSet, reason: str) -> None:
     connection.executemany(
         "INSERT INTO span(book, kind, first, last, reason) VALUES(?, ?, ?, ?, ?)",

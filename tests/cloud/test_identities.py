@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from plantroom.certs import admission
 from plantroom.certs.authority import Authority
 from plantroom.certs.bundle import all_to_json
 from plantroom.certs.roles import SERVICES
 from plantroom.cloud import identities
-from plantroom.cloud.identities import FRONT, INGESTION, RegistryWatch
+from plantroom.cloud.identities import FRONT, INGESTION
 from plantroom.cloud.settings import CloudSettings
 from plantroom.cloud.state_folder import StateFolder
 from plantroom.policies.embedded import EmbeddedPoint
@@ -69,7 +70,7 @@ def test_revocation_reaches_policy_within_a_poll(tmp_path: Path) -> None:
             spiffe_id=str(ingestion), cert_serial="1", client_id=INGESTION, action="connect"
         )
         assert not point.now(question).allow
-        watch = RegistryWatch(registry, point, period_s=0.01)
+        watch = admission.RegistryWatch(registry, point, period_s=0.01)
         watch.load()
         assert point.now(question).allow
         running = asyncio.create_task(watch.run())

@@ -9,6 +9,7 @@ from pathlib import Path
 from plantroom.broker.memory import MemorySink
 from plantroom.broker.server import Broker
 from plantroom.broker.settings import BrokerLimits
+from plantroom.certs import admission
 from plantroom.certs.authority import Authority
 from plantroom.certs.embedded import EmbeddedSource
 from plantroom.cloud import identities
@@ -57,7 +58,7 @@ async def bench(folder: Path) -> AsyncIterator[Bench]:
     broker = Broker(
         limits=BrokerLimits(),
         store=MemorySink(),
-        admit=identities.admit(front),
+        admit=admission.admit(front),
         decisions=None,
         clock=SystemClock(),
     )

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
+from plantroom.certs import admission
 from plantroom.certs.authority import Authority
 from plantroom.certs.enrolled import write_bundles
 from plantroom.certs.registry import Registry
 from plantroom.gateway import identities
-from plantroom.gateway.identities import Names, RegistryWatch
+from plantroom.gateway.identities import Names
 from plantroom.gateway.settings import GatewaySettings
 from plantroom.gateway.state_folder import StateFolder
 from plantroom.policies.embedded import EmbeddedPoint
@@ -49,7 +50,7 @@ def test_before_it_is_enrolled_it_serves_and_trusts_the_bundles_it_was_given(
 
         context = tls.RotatingServerContext(current)
         first = context._current
-        stage = asyncio.create_task(identities.rotate(building, context))
+        stage = asyncio.create_task(admission.rotate(building, context))
         await asyncio.sleep(0)
         building.renew()
         await lab.until(lambda: context._current is not first)
@@ -69,7 +70,7 @@ def test_policy_follows_the_registry_file(tmp_path: Path, lab: Any) -> None:
     async def scenario() -> None:
         registry, other = (Registry.open(tmp_path / "registry.db") for _ in range(2))
         point = EmbeddedPoint.load()
-        watch = RegistryWatch(registry, point, period_s=0.01)
+        watch = admission.RegistryWatch(registry, point, period_s=0.01)
         watch.load()
         assert not point.now(question).allow
         stage = asyncio.create_task(watch.run())

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plantroom.gateway import books, ingress, spans
+from plantroom.gateway import books, ingress
 from plantroom.gateway.posting import Posting
 from plantroom.gateway.queue_schema import EVICTED, MIGRATIONS, RECEIVED
 from plantroom.gateway.tables import Life
+from plantroom.wire import spans
 from tests.fakes.gateway_rig import TRUST_DOMAIN, FastClock, device, pack, reading
 
 PACKS = st.lists(

@@ -3,8 +3,8 @@ import sqlite3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plantroom.gateway import spans
 from plantroom.gateway.queue_schema import MIGRATIONS
+from plantroom.wire import spans
 from plantroom.wire.ranges import RangeSet
 
 KEY = (1, 0)
