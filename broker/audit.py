@@ -34,6 +34,12 @@ def record(  # noqa: PLR0913 -- the fields of a line
     LOGGER.log(level, "%s", " ".join(f"{k}={_quoted(v)}" for k, v in fields.items() if v))
 
 
+def note(event: str, spiffe_id: str, client_id: str, *, reason: str) -> None:
+    """Write one line about a session, connected or not."""
+    fields = {"event": event, "spiffe_id": spiffe_id, "client_id": client_id, "reason": reason}
+    LOGGER.warning("%s", " ".join(f"{k}={_quoted(v)}" for k, v in fields.items() if v))
+
+
 def _quoted(value: str) -> str:
     value = value[:_TEXT_MAX]
     return value if _PLAIN.fullmatch(value) else json.dumps(value)

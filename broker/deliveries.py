@@ -1,9 +1,15 @@
 """Deliveries: what of a run goes to one session, and under which packet ids."""
 
-from plantroom.broker.runs import Run
-from plantroom.broker.tree import Grant
+from plantroom.broker.packets import V5
+from plantroom.broker.runs import Origin, Run
+from plantroom.broker.tree import Grant, Match
 
 IDS = 65_535
+RUN_BYTES, MESSAGE_BYTES = 600, 48  # what Python adds
+
+
+# What a delivery refers to when nothing of it is needed any more.
+GONE = Run(Origin(0, "", ""), b"", version=V5, match=Match(), at_us=0)
 
 
 class Delivery:
@@ -42,6 +48,11 @@ class Delivery:
         return Delivery(
             self.run, self.grant, self.qos, ordinal, first, count, -1, dup, self.released
         )
+
+
+def cost(run: Run, count: int) -> int:
+    """Return what `count` messages of a run take of memory, about; sums up without a remainder."""
+    return ((len(run.data) + RUN_BYTES) // run.count + MESSAGE_BYTES) * count
 
 
 def packet_id(ordinal: int) -> int:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from plantroom.broker import segments
 from plantroom.broker.outlets import Outlet
-from plantroom.broker.runs import Run, Segment
+from plantroom.broker.runs import Run
 from plantroom.broker.session import Session
-from plantroom.broker.sink import Batch, Change, Sink
+from plantroom.broker.sink import Batch, Change, SessionDropped, Sink
 from plantroom.wire.clock import Clock
 from plantroom.wire.errors import StorageError
 
@@ -50,16 +50,24 @@ class Group:
 class Journal:
     """Collects groups and commits them one after the other."""
 
-    def __init__(self, sink: Sink, clock: Clock, *, depth_bytes_max: int) -> None:
+    def __init__(
+        self, sink: Sink, clock: Clock, *, depth_bytes_max: int, log_bytes_max: int = 1 << 62
+    ) -> None:
         self._sink = sink
         self._clock = clock
         self._depth_bytes_max = depth_bytes_max
+        self._log_bytes_max = log_bytes_max
         self._work = asyncio.Event()
         self._paused: list[Outlet] = []
         self._closing = False
         self.group = Group()
         self.dirty: set[Session] = set()
-        self.segments: dict[int, Segment] = {}
+        self.passed: set[int] = set()  # sessions whose place in the log has changed
+        self.log_bytes = 0  # of all segments
+        self.full = False
+        self.on_full: Callable[[bool], None] = lambda full: None  # noqa: ARG005
+        self.dropping = False  # sessions that are away or behind get nothing now
+        self.on_drop: Callable[[Session, int], None] = lambda session, count: None  # noqa: ARG005
         self.on_flush: Callable[[set[Session]], None] = lambda sessions: None  # noqa: ARG005
         self.on_tapped: list[Callable[[], None]] = []
         self.failing: StorageError | None = None
@@ -112,11 +120,19 @@ class Journal:
             self.dirty.add(session)
             self._work.set()
 
+    def grow(self, size_bytes: int) -> None:
+        """Note that the log has grown or shrunk by so much."""
+        self.log_bytes += size_bytes
+        full = self.log_bytes >= self._log_bytes_max
+        if full != self.full:
+            self.full = full
+            self.on_full(full)
+
     # -- the loop
 
     async def serve(self) -> None:
         """Commit groups until `close` was called and nothing is left."""
-        previous: tuple[Group, int, bool] | None = None
+        previous: tuple[Group, bool] | None = None
         while True:
             if previous is None and not (self.group or self.dirty):
                 if self._closing:
@@ -134,17 +150,18 @@ class Journal:
                 self._finish(*previous)
                 previous = None
             try:
-                number = await pending if pending is not None else 0
+                if pending is not None:
+                    await pending
+                    self.commits += 1
+                    self.failing = None
+                    self.grow(len(batch.segment))
             except StorageError as error:
                 self._fail(group, error)
                 if self._closing:
                     return
                 await asyncio.sleep(RETRY_S)  # what is owed is tried again, but not in a frenzy
                 continue
-            if pending is not None:
-                self.commits += 1
-                self.failing = None
-            previous = (group, number, batch.tapped)
+            previous = (group, batch.tapped)
 
     def close(self) -> None:
         """Let `serve` end when everything is committed."""
@@ -156,11 +173,11 @@ class Journal:
         group, self.group = self.group, Group()
         paused, self._paused = self._paused, []
         stored: list[Run] = []
-        waiting = tapped = False
+        waiting: dict[int, int] = {}
+        tapped = False
         for item in group.items:
             if isinstance(item, Run):
-                durable = self._address(item)
-                waiting |= durable
+                durable = self._address(item, waiting)
                 if item.tapped or durable:
                     tapped |= item.tapped
                     stored.append(item)
@@ -171,7 +188,7 @@ class Journal:
             at_us=self._clock.wall_us(),
             segment=segments.pack(stored) if stored else b"",
             tapped=tapped,
-            waiting=waiting,
+            waiting=tuple(waiting.items()),
             changes=(*(change for change, _ in group.bound), *group.owed),
             cursors=cursors,
         )
@@ -179,8 +196,11 @@ class Journal:
             outlet.resume()
         return group, batch
 
-    def _address(self, run: Run) -> bool:
-        """Fill in the run's receivers; say whether a durable session waits for it."""
+    def _address(self, run: Run, waiting: dict[int, int]) -> bool:
+        """Fill in the run's receivers; say whether a durable session waits for it.
+
+        `waiting` notes for each of those where its messages of this group end.
+        """
         match = run.match
         if match.empty:
             return False
@@ -195,32 +215,40 @@ class Journal:
             qos = min(grant.qos, top)  # [MQTT-3.8.4-8]
             ordinal = 0
             if qos:
+                logged = isinstance(receiver, Session) and receiver.durable and not run.volatile
+                if logged and self.dropping and self._drops(receiver, run):
+                    continue
                 ordinal = receiver.reserve(run.count)
-                if receiver.durable and not run.volatile:
+                if logged and isinstance(receiver, Session):
                     durable = True
-                    if isinstance(receiver, Session):
-                        self.dirty.add(receiver)
+                    waiting[receiver.sid] = ordinal + run.count
+                    self.dirty.add(receiver)
             run.receivers.append((receiver, grant, qos, ordinal))
         return durable
 
-    def _finish(self, group: Group, number: int, tapped: bool) -> None:  # noqa: FBT001
+    def _drops(self, receiver: "Receiver", run: Run) -> bool:
+        """Drop a run for a session that is away or behind, while the log is full."""
+        if not isinstance(receiver, Session) or receiver.keeping_up:
+            return False
+        self.on_drop(receiver, run.count)
+        return True
+
+    def _finish(self, group: Group, tapped: bool) -> None:  # noqa: FBT001
         """Make a committed group visible."""
         for outlet, data, count, _ in group.acks:
             outlet.write(data)
             outlet.acknowledged(count)
         touched: set[Session] = set()
-        segment = Segment(number, tapped=tapped) if number else None
-        if segment is not None:
-            self.segments[number] = segment
         for item in group.items:
             if isinstance(item, Run):
-                item.segment = None if item.volatile else segment
                 for receiver, grant, qos, ordinal in item.receivers:
                     receiver.offer(item, grant, qos, ordinal)
                     if isinstance(receiver, Session):
                         touched.add(receiver)
             else:
                 item(True)
+        self.passed.update(session.sid for session in group.moved)
+        self.passed.update(c.sid for c in group.owed if isinstance(c, SessionDropped))
         if touched:
             self.on_flush(touched)
         if tapped:

@@ -8,7 +8,9 @@ from plantroom.broker.sink import (
     Batch,
     Change,
     Cursor,
+    Entry,
     IncomingSaved,
+    Pruned,
     ReleasedSaved,
     RetainedSaved,
     SessionDropped,
@@ -17,6 +19,7 @@ from plantroom.broker.sink import (
     SubscriptionDropped,
     SubscriptionSaved,
     WillSaved,
+    entry,
 )
 
 K = TypeVar("K")
@@ -42,6 +45,7 @@ class MemorySink:
         self._incoming: dict[tuple[int, int], IncomingSaved] = {}
         self._released: dict[tuple[int, int], ReleasedSaved] = {}
         self._cursors: dict[int, Cursor] = {}
+        self._waiting: dict[int, dict[int, int]] = {}  # by session: ordinal behind -> segment
 
     def commit(self, batch: Batch) -> Awaitable[int]:
         """Apply a batch at once."""
@@ -58,6 +62,8 @@ class MemorySink:
             self._last += 1
             number = self._last
             self.segments[number] = (batch.tapped, batch.segment)
+            for sid, end in batch.waiting:
+                self._waiting.setdefault(sid, {})[end] = number
         done.set_result(number)
         return done
 
@@ -78,7 +84,7 @@ class MemorySink:
             case IncomingSaved():
                 _keep(self._incoming, (change.sid, change.packet_id), change, keep=change.open)
             case ReleasedSaved():
-                _keep(self._released, (change.sid, change.ordinal), change, keep=change.open)
+                self._released[change.sid, change.ordinal] = change
 
     def _drop(self, sid: int) -> None:
         self._sessions.pop(sid, None)
@@ -99,19 +105,36 @@ class MemorySink:
             incoming=tuple(self._incoming.values()),
             released=tuple(self._released.values()),
             cursors=tuple(self._cursors.values()),
-            segments=tuple((number, *row) for number, row in sorted(self.segments.items())),
+            waiting=tuple((sid, max(ends)) for sid, ends in self._waiting.items() if ends),
+            log_bytes=sum(len(data) for _, data in self.segments.values()),
         )
 
-    async def prune(self, segments: Iterable[int]) -> list[int]:
-        """Delete what no tap needs."""
+    async def read(self, sid: int, start: int, end: int, size_bytes: int) -> list[Entry]:
+        """Give what a session waits for."""
+        found: list[Entry] = []
+        for upto, number in sorted(self._waiting.get(sid, {}).items()):
+            if start < upto <= end and size_bytes > 0:
+                found.append(entry(upto, self.segments[number][1], sid))
+                size_bytes -= sum(len(run.data) for run in found[-1].runs)
+        return found
+
+    async def prune(self, sids: Iterable[int]) -> Pruned:
+        """Delete what no session and no tap needs."""
+        for sid in sids:
+            done = self._cursors[sid].done if sid in self._cursors else None
+            ends = self._waiting.get(sid, {})
+            for end in [end for end in ends if done is None or end <= done]:
+                del ends[end]
+            for key in [key for key in self._released if key[0] == sid and key[1] < (done or 0)]:
+                del self._released[key]
         passed = min(self.taps.values(), default=0)
-        kept = []
-        for number in segments:
-            if self.segments[number][0] and number > passed:
-                kept.append(number)
-            else:
-                del self.segments[number]
-        return kept
+        needed = {number for ends in self._waiting.values() for number in ends.values()}
+        free = [
+            number
+            for number, (tapped, _) in self.segments.items()
+            if number not in needed and not (tapped and number > passed)
+        ]
+        return Pruned(freed_bytes=sum(len(self.segments.pop(number)[1]) for number in free))
 
 
 def _keep(table: dict[K, V], key: K, value: V, *, keep: bool) -> None:

@@ -1,14 +1,14 @@
 """Recovery: from what a sink has kept to a running engine, as if nothing had happened.
 
-Messages that were stored but not acknowledged are queued again under their packet ids, segments
-that nobody needs are found, and the wills of connections that died with the broker are published.
+Each session learns where in the log its queue is, and which packet ids are taken; no message is
+read before its client is there. The wills of connections that died with the broker are published.
 """
 
-from plantroom.broker import segments
-from plantroom.broker.clients import Client
+from collections import defaultdict
+
 from plantroom.broker.engine import Engine, RetainedMessage
 from plantroom.broker.packets import V5
-from plantroom.broker.runs import Origin, Run, Segment, parse
+from plantroom.broker.runs import Origin, parse
 from plantroom.broker.sink import Cursor, State
 from plantroom.broker.wills import Wills
 
@@ -49,49 +49,20 @@ def recover(engine: Engine, wills: Wills, state: State) -> None:
 
 
 def _restore_queues(engine: Engine, state: State) -> None:
+    """Tell each session where its queue is; its messages stay on the disk until they are sent."""
     cursors = {cursor.sid: cursor for cursor in state.cursors}
-    released: dict[int, set[int]] = {}
+    stored = dict(state.waiting)
+    released: dict[int, set[int]] = defaultdict(set)
+    finished: dict[int, set[int]] = defaultdict(set)
     for saved in state.released:
-        released.setdefault(saved.sid, set()).add(saved.ordinal)
+        (finished if saved.finished else released)[saved.sid].add(saved.ordinal)
     for client in engine.clients:
-        cursor = cursors.get(client.session.sid)
-        if cursor is not None:
-            client.session.restore(cursor)
-    for number, tapped, data in state.segments:
-        segment = Segment(number, tapped=tapped)
-        engine.journal.segments[number] = segment
-        for stored in segments.unpack(data):
-            _restore_run(engine, stored, segment, cursors, released)
-
-
-def _restore_run(
-    engine: Engine,
-    stored: segments.StoredRun,
-    segment: Segment,
-    cursors: dict[int, Cursor],
-    released: dict[int, set[int]],
-) -> None:
-    waiting = [(engine.clients.by_sid(entry.sid), entry) for entry in stored.waiting]
-    run = Run(
-        stored.origin,
-        stored.data,
-        version=stored.version,
-        match=engine.tree.nobody,
-        at_us=stored.at_us,
-        qos=stored.qos,
-        count=stored.count,
-        tapped=stored.tapped,
-        retained=stored.retained,
-    )
-    run.segment = segment
-    for client, entry in waiting:
-        if isinstance(client, Client):
-            sid = client.session.sid
-            client.session.restore_run(
-                run,
-                entry.grant,
-                entry.qos,
-                entry.ordinal,
-                cursor=cursors.get(sid, Cursor(sid, 0, 0, 0)),
-                released=released.get(sid, set()),
-            )
+        sid = client.session.sid
+        client.session.restore(
+            cursors.get(sid, Cursor(sid, 0, 0, 0)),
+            stored=stored.get(sid, 0),
+            released=released[sid],
+            finished=finished[sid],
+        )
+    engine.journal.passed.update(stored)
+    engine.journal.grow(state.log_bytes)

@@ -4,7 +4,7 @@ An object for each message would be the broker's largest cost, so there is none 
 needs the message in another form than the one it came in.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -52,17 +52,6 @@ class Receiver(Protocol):
         ...
 
 
-class Segment:
-    """A committed row of the log, and how many queues of durable sessions still point into it."""
-
-    __slots__ = ("id", "references", "tapped")
-
-    def __init__(self, number: int, *, tapped: bool) -> None:
-        self.id = number
-        self.tapped = tapped
-        self.references = 0
-
-
 class Run:
     """`count` packets in `data`, verbatim and without topic aliases.
 
@@ -83,7 +72,6 @@ class Run:
         "qos",
         "receivers",
         "retained",
-        "segment",
         "tapped",
         "version",
         "volatile",
@@ -118,7 +106,6 @@ class Run:
         self.volatile = volatile
         self.retained = retained  # sent because of a new subscription: RETAIN is set [3.3.1-8]
         self.receivers: list[tuple[Receiver, Grant, int, int]] = []
-        self.segment: Segment | None = None
         self._messages: list[Publish] | None = None
 
     def messages(self) -> list[Publish]:
@@ -143,6 +130,15 @@ def parse(data: bytes, version: int) -> list[Publish]:
         found.append(decode.publish(data[position], data, start, end, version))
         position = end
     return found
+
+
+def locate(data: bytes) -> list[int]:
+    """Return where the packet ids are in consecutive PUBLISH packets of QoS 1."""
+    offsets, position = [], 0
+    while position < len(data):
+        start, position = decode.remaining(data, position)
+        offsets.append(start + 2 + int.from_bytes(data[start : start + 2], "big"))
+    return offsets
 
 
 def canonical(message: Publish, version: int) -> bytes:
@@ -194,3 +190,25 @@ def outgoing(  # noqa: PLR0913 -- the parts of a packet
         ),
         version,
     )
+
+
+def urgent(
+    run: Run, grant: Grant, version: int, packet_bytes_max: int, now_us: int
+) -> Iterator[bytes]:
+    """Encode a run for one receiver at QoS 0."""
+    age_us = now_us - run.at_us
+    for message in run.messages():
+        if expired(message, age_us):
+            continue
+        frame = outgoing(
+            message,
+            version=version,
+            grant=grant,
+            qos=0,
+            packet_id=0,
+            dup=False,
+            retained=run.retained,
+            age_us=age_us,
+        )
+        if not packet_bytes_max or len(frame) <= packet_bytes_max:  # [MQTT-3.1.2-24]
+            yield frame

@@ -9,15 +9,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from plantroom.broker.errors import PacketError
+from plantroom.broker.packets import V5, V311, Publish
 from plantroom.broker.properties import Property
-from plantroom.broker.runs import Origin, Run, parse
+from plantroom.broker.runs import Origin, Receiver, Run, parse
 from plantroom.broker.tree import Grant
 from plantroom.wire.errors import StorageCorruptError
 
-# version, flags, publisher bytes, client id bytes, receivers, packets, data bytes, at_us, session
-_HEADER = struct.Struct(">BBHHIIIqQ")
+# version, flags, publisher bytes, client id bytes, receivers, their bytes, packets, data bytes,
+# at_us, session
+_HEADER = struct.Struct(">BBHHIIIIqQ")
 # session, first ordinal, options, number of subscription identifiers
 _RECEIVER = struct.Struct(">QQBH")
+_SID = struct.Struct(">Q")
 _TAPPED, _COPYABLE, _RETAINED = 1, 2, 4
 _QOS_SHIFT = 4
 _AS_PUBLISHED = 4
@@ -65,22 +68,16 @@ class StoredRun:
     data: bytes
 
 
-def is_stored(run: Run) -> bool:
-    """Say whether anything about this run must survive a crash."""
-    if run.tapped:
-        return True
-    return not run.volatile and any(
-        receiver.durable and qos for receiver, _, qos, _ in run.receivers
-    )
-
-
 def pack(runs: Iterable[Run]) -> bytes:
     """Encode runs as one segment."""
     parts: list[bytes] = []
     for run in runs:
         publisher = run.origin.publisher.encode()
         client_id = run.origin.client_id.encode()
-        waiting = [entry for entry in run.receivers if entry[0].durable and entry[2]]
+        waiting = [
+            entry for entry in run.receivers if entry[0].durable and entry[2] and not run.volatile
+        ]
+        receivers = _pack_receivers(waiting)
         flags = (
             (_TAPPED if run.tapped else 0)
             | (_COPYABLE if run.copyable else 0)
@@ -94,6 +91,7 @@ def pack(runs: Iterable[Run]) -> bytes:
                 len(publisher),
                 len(client_id),
                 len(waiting),
+                len(receivers),
                 run.count,
                 len(run.data),
                 run.at_us,
@@ -101,18 +99,24 @@ def pack(runs: Iterable[Run]) -> bytes:
             ),
             publisher,
             client_id,
+            receivers,
+            run.data,
         )
-        for receiver, grant, qos, ordinal in waiting:
-            options = qos | (_AS_PUBLISHED if grant.retain_as_published else 0)
-            numbers = grant.identifiers
-            parts.append(_RECEIVER.pack(receiver.sid, ordinal, options, len(numbers)))
-            parts += (number.to_bytes(4, "big") for number in numbers)
-        parts.append(run.data)
     return b"".join(parts)
 
 
-def unpack(data: bytes) -> Iterator[StoredRun]:
-    """Read a segment back.
+def _pack_receivers(waiting: Iterable[tuple[Receiver, Grant, int, int]]) -> bytes:
+    parts: list[bytes] = []
+    for receiver, grant, qos, ordinal in waiting:
+        options = qos | (_AS_PUBLISHED if grant.retain_as_published else 0)
+        numbers = grant.identifiers
+        parts.append(_RECEIVER.pack(receiver.sid, ordinal, options, len(numbers)))
+        parts += (number.to_bytes(4, "big") for number in numbers)
+    return b"".join(parts)
+
+
+def unpack(data: bytes, *, only: int | None = None) -> Iterator[StoredRun]:
+    """Read a segment back; `only` what a certain session waits for.
 
     Raises:
         StorageCorruptError: when it is cut short or inconsistent.
@@ -120,30 +124,30 @@ def unpack(data: bytes) -> Iterator[StoredRun]:
     position = 0
     try:
         while position < len(data):
-            run, position = _unpack_one(data, position)
-            yield run
+            run, position = _unpack_one(data, position, only)
+            if run is not None:
+                yield run
     except (struct.error, UnicodeDecodeError) as error:
         raise StorageCorruptError(f"segment is damaged at byte {position}: {error}") from error
 
 
-def _unpack_one(data: bytes, position: int) -> tuple[StoredRun, int]:
-    version, flags, publisher_bytes, client_bytes, receivers, count, length, at_us, sid = (
+def _unpack_one(data: bytes, position: int, only: int | None) -> tuple[StoredRun | None, int]:
+    version, flags, publisher_bytes, client_bytes, receivers, block, count, length, at_us, sid = (
         _HEADER.unpack_from(data, position)
     )
-    position += _HEADER.size
-    publisher = data[position : position + publisher_bytes].decode()
-    position += publisher_bytes
-    client_id = data[position : position + client_bytes].decode()
-    position += client_bytes
-    waiting = []
-    for _ in range(receivers):
-        entry, position = _unpack_receiver(data, position)
-        waiting.append(entry)
-    end = position + length
-    if end > len(data):
+    publisher_at = position + _HEADER.size
+    client_at = publisher_at + publisher_bytes
+    receivers_at = client_at + client_bytes
+    data_at = receivers_at + block
+    end = data_at + length
+    if end > len(data) or count == 0 or version not in {V311, V5}:
         raise StorageCorruptError(f"segment is damaged at byte {position}: it is cut short")
+    if only is not None and data.find(_SID.pack(only), receivers_at, data_at) < 0:
+        return None, end
     stored = StoredRun(
-        origin=Origin(sid, publisher, client_id),
+        origin=Origin(
+            sid, data[publisher_at:client_at].decode(), data[client_at:receivers_at].decode()
+        ),
         version=version,
         qos=flags >> _QOS_SHIFT & 3,
         count=count,
@@ -151,10 +155,25 @@ def _unpack_one(data: bytes, position: int) -> tuple[StoredRun, int]:
         tapped=bool(flags & _TAPPED),
         copyable=bool(flags & _COPYABLE),
         retained=bool(flags & _RETAINED),
-        waiting=tuple(waiting),
-        data=data[position:end],
+        waiting=tuple(_waiting(data, receivers_at, data_at, receivers, only)),
+        data=data[data_at:end],
     )
     return stored, end
+
+
+def _waiting(data: bytes, at: int, end: int, receivers: int, only: int | None) -> Iterator[Waiting]:
+    if only is not None and end - at == receivers * _RECEIVER.size:  # no identifiers: search
+        key = _SID.pack(only)
+        found = data.find(key, at, end)
+        while found >= 0:
+            if (found - at) % _RECEIVER.size == 0:
+                yield _unpack_receiver(data, found)[0]
+            found = data.find(key, found + 1, end)
+        return
+    for _ in range(receivers):
+        entry, at = _unpack_receiver(data, at)
+        if only is None or entry.sid == only:
+            yield entry
 
 
 def _unpack_receiver(data: bytes, position: int) -> tuple[Waiting, int]:
@@ -169,6 +188,24 @@ def _unpack_receiver(data: bytes, position: int) -> tuple[Waiting, int]:
     return Waiting(sid=sid, ordinal=ordinal, qos=options & 3, grant=grant), end
 
 
+def check(runs: Iterable[StoredRun]) -> None:
+    """Parse every packet.
+
+    Raises:
+        StorageCorruptError: when one is damaged.
+    """
+    for run in runs:
+        if len(_parse(run)) != run.count:
+            raise StorageCorruptError("segment holds another number of packets than it says")
+
+
+def _parse(run: StoredRun) -> list[Publish]:
+    try:
+        return parse(run.data, run.version)
+    except (PacketError, IndexError) as error:
+        raise StorageCorruptError(f"segment holds a damaged packet: {error}") from error
+
+
 def arrivals(data: bytes) -> Iterator[Arrived]:
     """Give the tapped messages of a segment, in the order in which they came.
 
@@ -178,11 +215,7 @@ def arrivals(data: bytes) -> Iterator[Arrived]:
     for run in unpack(data):
         if not run.tapped:
             continue
-        try:
-            messages = parse(run.data, run.version)
-        except (PacketError, IndexError) as error:
-            raise StorageCorruptError(f"segment holds a damaged packet: {error}") from error
-        for message in messages:
+        for message in _parse(run):
             yield Arrived(
                 topic=message.topic,
                 payload=message.payload,

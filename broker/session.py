@@ -6,15 +6,18 @@ the id that it had [MQTT-4.4.0-1], though no id was ever stored. What is stored 
 """
 
 from collections import deque
+from collections.abc import Iterable
 
+from plantroom.broker.backlog import Backlog, Stored
 from plantroom.broker.codes import Code, PacketType
-from plantroom.broker.deliveries import IDS, Delivery, packet_id
+from plantroom.broker.deliveries import GONE, IDS, Delivery, cost, packet_id
 from plantroom.broker.encode import acknowledgement
 from plantroom.broker.packets import V311
-from plantroom.broker.runs import Origin, Run, expired, outgoing
+from plantroom.broker.runs import Origin, Run, expired, outgoing, urgent
 from plantroom.broker.sink import Cursor
 from plantroom.broker.tree import Grant
 
+_REFILL_BYTES = 131_072  # a queue in memory that is shorter asks for more
 _PUBACKS = b"".join(b"@\2" + number.to_bytes(2, "big") for number in range(IDS + 1))
 
 
@@ -25,8 +28,11 @@ class Session:
         "_acknowledged",
         "_second_halves",
         "_settled",
+        "attachment",
+        "backlog",
         "dropped",
         "durable",
+        "flight_bytes",
         "in_flight",
         "incoming",
         "limit_bytes",
@@ -50,15 +56,18 @@ class Session:
         self.durable = durable
         self.limit_bytes = limit_bytes
         self.ready = False  # connected, and CONNACK sent
+        self.attachment = 0  # counts connections
         self.version = V311
         self.window = 0
         self.packet_bytes_max = 0
         self.next_ordinal = 0
-        self.sent = 0
+        self.sent = 0  # what is behind it was sent by no connection, as far as the disk knows
+        self.backlog = Backlog()
         self.pending: deque[Delivery] = deque()
         self.pending_bytes = 0
         self.in_flight: deque[Delivery] = deque()
         self.unacknowledged = 0
+        self.flight_bytes = 0
         self.incoming: set[int] = set()
         self.urgent: list[tuple[Run, Grant]] = []  # QoS 0: now or never
         self.dropped = 0
@@ -68,11 +77,23 @@ class Session:
 
     # -- in
 
+    @property
+    def keeping_up(self) -> bool:
+        """Whether it is connected, and nothing of its queue is in the log only."""
+        return self.ready and not self.backlog.behind
+
+    @property
+    def hungry(self) -> bool:
+        """Whether there is room for what is behind."""
+        room_bytes = min(_REFILL_BYTES, self.limit_bytes // 2)
+        room = not self.pending or self.pending_bytes < room_bytes
+        return room and self.ready and self.backlog.behind
+
     def reserve(self, count: int) -> int:
         """Take the next ordinals for a run that is about to be committed."""
         ordinal = self.next_ordinal
         self.next_ordinal += count
-        if self.ready:
+        if self.ready and not self.backlog.behind:
             self.sent = self.next_ordinal  # may be on its way before this is stored again
         return ordinal
 
@@ -82,58 +103,44 @@ class Session:
             if self.ready:
                 self.urgent.append((run, grant))
             return
-        self._settled = ordinal + run.count
-        if not self.ready and (run.volatile or not self.durable):
+        end = self._settled = ordinal + run.count
+        backlog, size = self.backlog, cost(run, run.count)
+        behind = backlog.loaded < backlog.stored
+        fits = not self.pending_bytes or self.pending_bytes + size <= self.limit_bytes
+        if self.durable and not run.volatile:
+            backlog.stored = end
+            if behind or not (self.ready and fits):
+                return  # the log has it
+            backlog.loaded = end
+        elif not self.ready:
             return
-        size = len(run.data)
-        if self.pending_bytes + size > self.limit_bytes:
+        elif not fits:
             self.dropped += run.count
             return
         self.pending_bytes += size
-        self.pending.append(Delivery(run, grant, qos, ordinal, 0, run.count, 0, dup=False))
-        if run.segment is not None and self.durable:
-            run.segment.references += 1
+        queue = backlog.aside if behind else self.pending
+        queue.append(Delivery(run, grant, qos, ordinal, 0, run.count, 0, dup=False))
 
-    def restore(self, cursor: Cursor) -> None:
-        """Start where the stored cursor says."""
-        self.next_ordinal = cursor.next
-        self.sent = cursor.sent
-        self._settled = cursor.done
-
-    def restore_run(  # noqa: PLR0913 -- what was stored of it
-        self, run: Run, grant: Grant, qos: int, ordinal: int, *, cursor: Cursor, released: set[int]
+    def restore(
+        self, cursor: Cursor, *, stored: int, released: set[int], finished: set[int]
     ) -> None:
-        """Queue again what of a stored run is not acknowledged."""
-        end = ordinal + run.count
-        self.next_ordinal = max(self.next_ordinal, end)
-        self._settled = max(self._settled, end)
-        skip = max(cursor.done - ordinal, 0)
-        if skip >= run.count:
-            return
-        whole = Delivery(run, grant, qos, ordinal, 0, run.count, 0, dup=False)
-        if qos == 1 and (ordinal + skip >= cursor.sent or end <= cursor.sent):
-            parts = [whole.part(skip, run.count - skip, dup=ordinal + skip < cursor.sent)]
-        else:
-            parts = [
-                whole.part(number, 1, dup=ordinal + number < cursor.sent)
-                for number in range(skip, run.count)
-            ]
-        for part in parts:
-            part.released = part.ordinal in released
-            self._queue(part)
+        """Start where the disk says; what is not done is behind."""
+        self.next_ordinal = self._settled = max(cursor.next, stored)
+        self.sent = self.backlog.flown = cursor.sent
+        self.backlog.stored = stored
+        self.backlog.loaded = min(cursor.done, stored)
+        self.backlog.released, self.backlog.finished = released, finished
 
-    def restore_released(self, ordinal: int, run: Run) -> None:
-        """Queue again a PUBREL whose message is no longer needed."""
-        part = Delivery(run, Grant(qos=2), 2, ordinal, 0, 1, 0, dup=True, released=True)
-        self.next_ordinal = max(self.next_ordinal, ordinal + 1)
-        self._settled = max(self._settled, ordinal + 1)
-        self._queue(part)
+    def announce(self, end: int) -> None:
+        """Note that messages below `end` are about to be loaded, and so perhaps sent."""
+        self.sent = max(self.sent, end)
 
-    def _queue(self, part: Delivery) -> None:
-        self.pending.append(part)
-        self.pending_bytes += len(part.run.data) * part.count // part.run.count
-        if part.run.segment is not None:
-            part.run.segment.references += 1
+    def load(self, runs: Iterable[Stored], end: int) -> None:
+        """Queue what was read back of all that is stored below `end`."""
+        for part in self.backlog.load(runs, end):
+            self.pending.append(part)
+            if not part.run.volatile:  # the others are counted while they wait aside
+                self.pending_bytes += cost(part.run, part.count)
 
     # -- out
 
@@ -143,23 +150,30 @@ class Session:
         self.window = window
         self.packet_bytes_max = packet_bytes_max
         self.ready = True
-        self.sent = self.next_ordinal
+        self.attachment += 1
+        if not self.backlog.behind:
+            self.sent = self.next_ordinal
 
     def detach(self) -> None:
-        """Put what is unacknowledged back at the head of the queue: the connection is gone."""
+        """Leave the queue to the log: the connection is gone; only volatile messages stay here."""
+        volatile = [
+            part
+            for flight in self.in_flight
+            if flight.run.volatile
+            for part in self._unfinished(flight)
+        ]
+        volatile += [p for p in (*self.pending, *self.backlog.aside) if p.run.volatile]
+        self.backlog.leave(self.cursor().done, self._acknowledged, volatile)
+        self.pending_bytes = sum(cost(part.run, part.count) for part in volatile)
         self.ready = False
+        self.unacknowledged = self.flight_bytes = 0
         self.urgent.clear()
-        for flight in reversed(self.in_flight):
-            for part in reversed(self._unfinished(flight)):
-                self.pending.appendleft(part)
-                self.pending_bytes += len(part.run.data) * part.count // part.run.count
-                if part.run.segment is not None and self.durable:
-                    part.run.segment.references += 1
-            self._release(flight)
+        self.pending.clear()
         self.in_flight.clear()
         self._second_halves.clear()
         self._acknowledged.clear()
-        self.unacknowledged = 0
+        if not self.backlog.behind:
+            self.pending.extend(self.backlog.load((), self.backlog.stored))
 
     def _unfinished(self, flight: Delivery) -> list[Delivery]:
         """Return what of a delivery is not acknowledged, to be sent with DUP [MQTT-3.3.1-1]."""
@@ -175,9 +189,11 @@ class Session:
         """Return the bytes that may be sent now: within the receiver's window, in order."""
         out: list[bytes] = []
         if self.urgent:
-            self._pump_urgent(out, now_us)
+            for run, grant in self.urgent:
+                out += urgent(run, grant, self.version, self.packet_bytes_max, now_us)
+            self.urgent.clear()
         pending = self.pending
-        while pending:
+        while pending and self.flight_bytes < self.limit_bytes:
             head = pending[0]
             lowest = self.in_flight[0].ordinal if self.in_flight else head.ordinal
             count = min(
@@ -200,25 +216,6 @@ class Session:
             else:
                 self._send_one(head, out, now_us)
         return out
-
-    def _pump_urgent(self, out: list[bytes], now_us: int) -> None:
-        for run, grant in self.urgent:
-            age_us = now_us - run.at_us
-            for message in run.messages():
-                if not expired(message, age_us):
-                    frame = outgoing(
-                        message,
-                        version=self.version,
-                        grant=grant,
-                        qos=0,
-                        packet_id=0,
-                        dup=False,
-                        retained=run.retained,
-                        age_us=age_us,
-                    )
-                    if not self.packet_bytes_max or len(frame) <= self.packet_bytes_max:
-                        out.append(frame)
-        self.urgent.clear()
 
     def _send_copy(self, head: Delivery, count: int, out: list[bytes]) -> None:
         """Copy the packets as they came and stamp packet ids: the fast way."""
@@ -275,9 +272,10 @@ class Session:
             head.first += count
             head.count -= count
             head.position = position
-            if flight.run.segment is not None and self.durable:
-                flight.run.segment.references += 1
-        self.pending_bytes -= len(flight.run.data) * count // flight.run.count
+        size = cost(flight.run, count)
+        self.pending_bytes -= size
+        self.flight_bytes += size
+        self.backlog.flown = max(self.backlog.flown, flight.ordinal + count)
         self.in_flight.append(flight)
         self.unacknowledged += count
         if flight.qos == 2:
@@ -285,14 +283,13 @@ class Session:
 
     def _shorten(self, head: Delivery, count: int) -> None:
         """Drop messages from the head of the queue."""
-        self.pending_bytes -= len(head.run.data) * count // head.run.count
+        self.pending_bytes -= cost(head.run, count)
         head.ordinal += count
         head.first += count
         head.count -= count
         head.position = -1
         if head.count == 0:
             self.pending.popleft()
-            self._release(head)
 
     # -- acknowledgements
 
@@ -313,6 +310,7 @@ class Session:
                 break
             position += 4 * count
             self.unacknowledged -= count
+            self.flight_bytes -= cost(head.run, count)
             self._finish(head, count)
         return position
 
@@ -321,7 +319,7 @@ class Session:
         flight, ordinal = self._find(number)
         if flight is None or flight.qos != 1:
             return False
-        self._done(ordinal)
+        self._done(flight, ordinal)
         return True
 
     def receive(self, number: int, code: int) -> int | None:
@@ -331,9 +329,10 @@ class Session:
             return None
         if code >= Code.UNSPECIFIED_ERROR:  # [MQTT-4.3.3-4]: refused, and so done with
             del self._second_halves[number]
-            self._done(flight.ordinal)
+            self._done(flight, flight.ordinal)
             return None
         flight.released = True
+        self.backlog.released.add(flight.ordinal)
         return flight.ordinal
 
     def awaits(self, number: int) -> bool:
@@ -347,7 +346,8 @@ class Session:
             return None
         del self._second_halves[number]
         ordinal = flight.ordinal
-        self._done(ordinal)
+        self.backlog.released.discard(ordinal)
+        self._done(flight, ordinal)
         return ordinal
 
     def _find(self, number: int) -> tuple[Delivery | None, int]:
@@ -357,8 +357,11 @@ class Session:
                 return (None, 0) if ordinal in self._acknowledged else (flight, ordinal)
         return None, 0
 
-    def _done(self, ordinal: int) -> None:
+    def _done(self, flight: Delivery, ordinal: int) -> None:
         self.unacknowledged -= 1
+        self.flight_bytes -= cost(flight.run, 1)
+        if flight.count == 1:
+            flight.run = GONE  # it may have to wait here for those before it
         self._acknowledged.add(ordinal)
         flights = self.in_flight
         while flights and flights[0].ordinal in self._acknowledged:
@@ -372,19 +375,13 @@ class Session:
         head.position = -1
         if head.count == 0:
             self.in_flight.popleft()
-            self._release(head)
-
-    def _release(self, delivery: Delivery) -> None:
-        if delivery.run.segment is not None and self.durable:
-            delivery.run.segment.references -= 1
 
     def discard(self) -> None:
         """Forget everything: the session has ended."""
-        for delivery in (*self.in_flight, *self.pending):
-            self._release(delivery)
         self.in_flight.clear()
         self.pending.clear()
-        self.pending_bytes = 0
+        self.pending_bytes = self.flight_bytes = 0
+        self.backlog.clear()
         self.durable = False
         self.ready = False
 
@@ -394,6 +391,8 @@ class Session:
             done = self.in_flight[0].ordinal
         elif self.pending:
             done = self.pending[0].ordinal
+        elif self.backlog.behind:
+            done = self.backlog.loaded
         else:
             done = self._settled
         return Cursor(self.sid, done, self.sent, self.next_ordinal)

@@ -8,6 +8,10 @@ from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from plantroom.broker import segments
+from plantroom.broker.segments import StoredRun
+from plantroom.wire.errors import StorageCorruptError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionSaved:
@@ -80,11 +84,14 @@ class IncomingSaved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleasedSaved:
-    """A QoS 2 delivery whose PUBREC has come (`open`), or whose PUBCOMP has."""
+    """A QoS 2 delivery whose PUBREC has come, or (`finished`) whose PUBCOMP has.
+
+    It is kept until the session's cursor has passed it: one may be done before another's turn.
+    """
 
     sid: int
     ordinal: int
-    open: bool
+    finished: bool
 
 
 Change = (
@@ -113,22 +120,54 @@ class Cursor:
 class Batch:
     """What one transaction holds; `segment` is empty when there is nothing to log.
 
-    `waiting`: durable sessions have to get something of it.
+    `waiting`: the durable sessions that have to get something of it, each with the ordinal behind
+    the last message that it gets.
     """
 
     at_us: int
     segment: bytes
     tapped: bool
-    waiting: bool
+    waiting: tuple[tuple[int, int], ...]
     changes: tuple[Change, ...]
     cursors: tuple[Cursor, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
-    """Everything a sink knows, as it is read once at the start; `boot` rises with every start.
+class Entry:
+    """A segment as one session sees it: what it waits for, all below the ordinal `end`.
 
-    `segments`: id, tapped, data (empty unless a durable session has to get something of it).
+    `damage` says why it could not be read; there are no runs then.
+    """
+
+    end: int
+    runs: tuple[StoredRun, ...]
+    damage: str = ""
+
+
+def entry(end: int, data: bytes, sid: int) -> Entry:
+    """Read a segment for one session, whole: damage shows here, not while it is sent."""
+    try:
+        runs = tuple(segments.unpack(data, only=sid))
+        segments.check(runs)
+    except StorageCorruptError as error:
+        return Entry(end=end, runs=(), damage=str(error))
+    return Entry(end=end, runs=runs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """What a round of pruning has done; `more`: sessions for which there is more to do."""
+
+    freed_bytes: int
+    more: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What a sink knows, but for messages, as it is read once at the start.
+
+    `boot` rises with every start. `waiting`: sessions with messages in the log, each with the
+    ordinal behind the last one. `log_bytes`: of all segments.
     """
 
     boot: int
@@ -139,7 +178,8 @@ class State:
     incoming: tuple[IncomingSaved, ...]
     released: tuple[ReleasedSaved, ...]
     cursors: tuple[Cursor, ...]
-    segments: tuple[tuple[int, bool, bytes], ...]
+    waiting: tuple[tuple[int, int], ...]
+    log_bytes: int
 
 
 class Sink(Protocol):
@@ -154,9 +194,16 @@ class Sink(Protocol):
         ...
 
     async def load(self) -> State:
-        """Read everything, and count a start."""
+        """Read everything but messages, and count a start."""
         ...
 
-    async def prune(self, segments: Iterable[int]) -> list[int]:
-        """Delete those segments that no tap needs; give the ids of those that remain."""
+    async def read(self, sid: int, start: int, end: int, size_bytes: int) -> list[Entry]:
+        """Read what a session waits for, in order, between two ordinals.
+
+        Stops behind the segment with which `size_bytes` is reached; gives at least one, if any.
+        """
+        ...
+
+    async def prune(self, sids: Iterable[int]) -> Pruned:
+        """Forget what these sessions have passed, and delete segments that nobody needs."""
         ...

@@ -8,7 +8,9 @@ from typing import Any
 from plantroom.broker.sink import (
     Batch,
     Cursor,
+    Entry,
     IncomingSaved,
+    Pruned,
     ReleasedSaved,
     RetainedSaved,
     SessionDropped,
@@ -17,6 +19,7 @@ from plantroom.broker.sink import (
     SubscriptionDropped,
     SubscriptionSaved,
     WillSaved,
+    entry,
 )
 from plantroom.wire.database import Database
 
@@ -28,7 +31,11 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
         INSERT INTO broker_start VALUES(0);
         CREATE TABLE segment(
             id INTEGER PRIMARY KEY AUTOINCREMENT, at_us INTEGER NOT NULL,
-            tapped INTEGER NOT NULL, waiting INTEGER NOT NULL, data BLOB NOT NULL);
+            tapped INTEGER NOT NULL, data BLOB NOT NULL);
+        CREATE TABLE waiting(
+            sid INTEGER NOT NULL, end INTEGER NOT NULL, segment INTEGER NOT NULL,
+            PRIMARY KEY(sid, end)) WITHOUT ROWID;
+        CREATE INDEX waiting_segment ON waiting(segment);
         CREATE TABLE tap(name TEXT PRIMARY KEY, segment INTEGER NOT NULL);
         CREATE TABLE session(
             sid INTEGER PRIMARY KEY, spiffe_id TEXT NOT NULL, client_id TEXT NOT NULL,
@@ -46,7 +53,7 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
             sid INTEGER NOT NULL, packet_id INTEGER NOT NULL,
             PRIMARY KEY(sid, packet_id)) WITHOUT ROWID;
         CREATE TABLE released(
-            sid INTEGER NOT NULL, ordinal INTEGER NOT NULL,
+            sid INTEGER NOT NULL, ordinal INTEGER NOT NULL, finished INTEGER NOT NULL,
             PRIMARY KEY(sid, ordinal)) WITHOUT ROWID;
         CREATE TABLE delivery(
             sid INTEGER PRIMARY KEY, done INTEGER NOT NULL, sent INTEGER NOT NULL,
@@ -54,7 +61,9 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
         """,
     )
 }
-_PRUNE_AT_ONCE = 500
+_PRUNE_AT_ONCE = 200  # rows in one transaction
+_PRUNE_STEPS = 50
+_NO_LIMIT = (1 << 63) - 1
 
 
 class SqliteStore:
@@ -62,6 +71,7 @@ class SqliteStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._swept = 0  # tapped segments up to this one were looked at
 
     def commit(self, batch: Batch) -> Awaitable[int]:
         """Start the transaction on the database's writer thread."""
@@ -71,14 +81,28 @@ class SqliteStore:
         """Read everything, and count a start."""
         return await self._database.write(_load)
 
-    async def prune(self, segments: Iterable[int]) -> list[int]:
-        """Delete those segments that every tap has passed; give those that remain."""
-        numbers = list(segments)
-        kept: list[int] = []
-        for start in range(0, len(numbers), _PRUNE_AT_ONCE):
-            part = numbers[start : start + _PRUNE_AT_ONCE]
-            kept += await self._database.write(partial(_prune, part))
-        return kept
+    async def read(self, sid: int, start: int, end: int, size_bytes: int) -> list[Entry]:
+        """Read what a session waits for on the reader's thread, beside the commits."""
+        return await self._database.read(partial(_read, (sid, start, end), size_bytes))
+
+    async def prune(self, sids: Iterable[int]) -> Pruned:
+        """Forget what these sessions have passed, then delete what nobody needs.
+
+        In short transactions, because commits wait for them.
+        """
+        freed_bytes, left = 0, list(sids)
+        for _ in range(_PRUNE_STEPS):
+            if not left:
+                break
+            left, free = await self._database.write(partial(_pass, left))
+            freed_bytes += free
+        for _ in range(_PRUNE_STEPS):
+            before = self._swept
+            self._swept, free = await self._database.write(partial(_sweep, before))
+            freed_bytes += free
+            if self._swept == before:
+                break
+        return Pruned(freed_bytes=freed_bytes, more=tuple(left))
 
 
 def _write(batch: Batch, db: sqlite3.Connection) -> int:
@@ -86,10 +110,14 @@ def _write(batch: Batch, db: sqlite3.Connection) -> int:
     if batch.segment:
         number = (
             db.execute(
-                "INSERT INTO segment(at_us, tapped, waiting, data) VALUES(?, ?, ?, ?)",
-                (batch.at_us, batch.tapped, batch.waiting, batch.segment),
+                "INSERT INTO segment(at_us, tapped, data) VALUES(?, ?, ?)",
+                (batch.at_us, batch.tapped, batch.segment),
             ).lastrowid
             or 0
+        )
+        db.executemany(
+            "INSERT INTO waiting VALUES(?, ?, ?)",
+            [(sid, end, number) for sid, end in batch.waiting],
         )
     if batch.cursors:
         db.executemany(
@@ -157,12 +185,10 @@ def _incoming_saved(db: sqlite3.Connection, change: IncomingSaved) -> None:
 
 
 def _released_saved(db: sqlite3.Connection, change: ReleasedSaved) -> None:
-    if change.open:
-        db.execute("INSERT OR IGNORE INTO released VALUES(?, ?)", (change.sid, change.ordinal))
-    else:
-        db.execute(
-            "DELETE FROM released WHERE sid = ? AND ordinal = ?", (change.sid, change.ordinal)
-        )
+    db.execute(
+        "INSERT OR REPLACE INTO released VALUES(?, ?, ?)",
+        (change.sid, change.ordinal, change.finished),
+    )
 
 
 _APPLY: dict[type, Any] = {
@@ -203,24 +229,76 @@ def _load(db: sqlite3.Connection) -> State:
             for a, b in db.execute("SELECT * FROM incoming")
         ),
         released=tuple(
-            ReleasedSaved(sid=a, ordinal=b, open=True)
-            for a, b in db.execute("SELECT * FROM released")
+            ReleasedSaved(sid=a, ordinal=b, finished=bool(c))
+            for a, b, c in db.execute("SELECT * FROM released")
         ),
         cursors=tuple(Cursor(*row) for row in db.execute("SELECT * FROM delivery")),
-        segments=tuple(
-            (number, bool(tapped), data)
-            for number, tapped, data in db.execute(
-                "SELECT id, tapped, iif(waiting, data, x'') FROM segment ORDER BY id"
-            )
-        ),
+        waiting=tuple(db.execute("SELECT sid, MAX(end) FROM waiting GROUP BY sid")),
+        log_bytes=db.execute("SELECT coalesce(SUM(LENGTH(data)), 0) FROM segment").fetchone()[0],
     )
 
 
-def _prune(numbers: list[int], db: sqlite3.Connection) -> list[int]:
+def _read(where: tuple[int, int, int], size_bytes: int, db: sqlite3.Connection) -> list[Entry]:
+    found: list[Entry] = []
+    rows = db.execute(
+        "SELECT waiting.end, segment.data FROM waiting JOIN segment ON segment.id = waiting.segment"
+        " WHERE sid = ? AND end > ? AND end <= ? ORDER BY end",
+        where,
+    )
+    for end, data in rows:
+        found.append(entry(end, data, where[0]))
+        size_bytes -= sum(len(run.data) for run in found[-1].runs)
+        if size_bytes <= 0:
+            break
+    rows.close()
+    return found
+
+
+def _pass(sids: list[int], db: sqlite3.Connection) -> tuple[list[int], int]:
+    """Forget what sessions have passed; return those that are left, and how much was freed."""
+    room, freed_bytes = _PRUNE_AT_ONCE, 0
+    for number, sid in enumerate(sids):
+        row = db.execute("SELECT done FROM delivery WHERE sid = ?", (sid,)).fetchone()
+        done = row[0] if row else _NO_LIMIT  # the session is gone
+        db.execute("DELETE FROM released WHERE sid = ? AND ordinal < ?", (sid, done))
+        passed = db.execute(
+            "DELETE FROM waiting WHERE sid = ?1 AND end IN (SELECT end FROM waiting"
+            " WHERE sid = ?1 AND end <= ?2 ORDER BY end LIMIT ?3) RETURNING segment",
+            (sid, done, room),
+        ).fetchall()
+        freed_bytes += _delete([row[0] for row in passed], db)
+        room -= len(passed)
+        if room <= 0:
+            return sids[number:], freed_bytes
+    return [], freed_bytes
+
+
+def _delete(numbers: list[int], db: sqlite3.Connection) -> int:
+    """Delete those of these segments that no session and no tap needs; return their bytes."""
     marks = ",".join("?" * len(numbers))
-    db.execute(
+    freed = db.execute(
         f"DELETE FROM segment WHERE id IN ({marks})"
-        " AND (NOT tapped OR id <= (SELECT MIN(segment) FROM tap))",
+        " AND NOT EXISTS (SELECT 1 FROM waiting WHERE waiting.segment = segment.id)"
+        " AND (NOT tapped OR id <= (SELECT MIN(tap.segment) FROM tap)) RETURNING LENGTH(data)",
         numbers,
-    )
-    return [row[0] for row in db.execute(f"SELECT id FROM segment WHERE id IN ({marks})", numbers)]
+    ).fetchall()
+    return sum(row[0] for row in freed)
+
+
+def _sweep(swept: int, db: sqlite3.Connection) -> tuple[int, int]:
+    """Delete what all taps have passed and no session waits for; return up to where, and bytes.
+
+    What a session waits for is left to `_pass`.
+    """
+    (top,) = db.execute("SELECT MIN(segment) FROM tap").fetchone()
+    (first,) = db.execute("SELECT MIN(id) FROM segment WHERE id > ?", (swept,)).fetchone()
+    if top is None or first is None or first > top:
+        return swept, 0
+    last = min(top, first + _PRUNE_AT_ONCE)
+    freed = db.execute(
+        "DELETE FROM segment WHERE id BETWEEN ? AND ?"
+        " AND NOT EXISTS (SELECT 1 FROM waiting WHERE waiting.segment = segment.id)"
+        " RETURNING LENGTH(data)",
+        (first, last),
+    ).fetchall()
+    return last, sum(row[0] for row in freed)

@@ -71,7 +71,7 @@ def test_session_subscriptions_and_queue_survive(sink: Sink) -> None:
             assert not any(first & 8 for first, _ in frames), "never sent before"
             raw.send(puback(1), puback(2), puback(3), puback(4))
             assert await raw.silent()
-            await until(lambda: not live.broker._engine.journal.segments, "segments to be pruned")
+            await until(lambda: not live.broker._engine.journal.log_bytes, "the log to be pruned")
 
     asyncio.run(scenario())
 

@@ -24,16 +24,6 @@ def test_batch_is_stored_whole_or_not_at_all(tmp_path: Path) -> None:
     database.close()
 
 
-def test_segments_that_nobody_waits_for_are_not_read_at_the_start(tmp_path: Path) -> None:
-    database = Database.open(tmp_path / "b.db", MIGRATIONS)
-    database.write_now(
-        lambda db: db.execute("INSERT INTO segment(at_us,tapped,waiting,data) VALUES(1,1,0,'x')")
-    )
-    state = asyncio.run(SqliteStore(database).load())
-    assert state.segments == ((1, True, b""),)
-    database.close()
-
-
 def test_commit_is_on_the_disk_when_it_returns(tmp_path: Path) -> None:
     path = tmp_path / "b.db"
     database = Database.open(path, MIGRATIONS)
