@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 
 from plantroom.device import instants
 from plantroom.wire.errors import UsageError
+from plantroom.wire.reading import POINTS_MAX
 
 ROWS_LOOKED_AT = 200
+NEARLY_ALL = 0.9  # a few broken cells hide neither the times nor the numbers of a column
 _FORMATS = (
     instants.ISO,
     "%d.%m.%Y %H:%M:%S",
@@ -47,6 +49,12 @@ def proposal(file_name: str, header: Sequence[str], rows: Sequence[Sequence[str]
     Raises:
         UsageError: when no column holds times.
     """
+    if not rows:
+        raise UsageError(
+            "no row below the header fits it",
+            where=file_name,
+            remedy="give a CSV with rows of as many cells as its header names",
+        )
     times = time_column(header, rows)
     if times is None:
         raise UsageError(
@@ -74,13 +82,29 @@ def proposal(file_name: str, header: Sequence[str], rows: Sequence[Sequence[str]
         lines.append('decimal = ","')
     lines += [
         "# timezone: the file does not say; write the zone of its clock, such as Europe/Brussels.",
+        *_other_form(form, [row[header.index(column)] for row in rows]),
         f'time = {{ column = {quoted(column)}, format = {quoted(form)}, timezone = "UTC" }}',
         "",
         "# One line a column: unit (SenML), type (number, text, bool), point (its name).",
         "# A column that is left out is not replayed.",
         "[mapping.columns]",
     ]
-    return "\n".join(lines + _column_lines(column, header, rows)) + "\n"
+    found = _column_lines(column, header, rows)
+    if all(line.startswith("#") for line in found):
+        raise UsageError(
+            "no column besides the times has a name of its own",
+            where=file_name,
+            remedy="name every column in the first line, each differently",
+        )
+    return "\n".join(lines + found) + "\n"
+
+
+def _other_form(form: str, values: Sequence[str]) -> list[str]:
+    """Say so when day and month could be the other way round."""
+    other = form.replace("%d/%m", "%m/%d")
+    if other == form or not _all_times(values, instants.parser(other, "UTC")):
+        return []
+    return [f"# day and month could be the other way round: format = {quoted(other)}"]
 
 
 def _column_lines(
@@ -102,14 +126,20 @@ def _column_lines(
         points.add(point)
         if point != name:
             entry["point"] = point
-        if values and not all(map(_is_number, values)):
-            entry["type"] = "text"
+        odd = next((value for value in values if not _is_number(value)), None)
+        if sum(map(_is_number, values)) < len(values) * NEARLY_ALL:
+            entry["type"], odd = "text", None
         elif (unit := unit_of(name)) is not None:
             entry["unit"] = unit
         parts = ", ".join(f"{key} = {quoted(value)}" for key, value in entry.items())
         example = f"  # such as {values[0][:24]}" if values and values[0].isprintable() else ""
         table = f"{{ {parts} }}" if parts else "{}"
-        lines.append(f"{quoted(name)} = {table}{example}")
+        if odd is not None:
+            example += f"; not {quoted(odd[:24])}, such cells will be left out"
+        line = f"{quoted(name)} = {table}{example}"
+        lines.append(line if len(points) <= POINTS_MAX else f"# too many: {line}")
+    if len(points) > POINTS_MAX:
+        lines.insert(0, f"# A reading has {POINTS_MAX} points at most: choose among {len(points)}.")
     return lines
 
 
@@ -135,7 +165,7 @@ def _all_times(values: Sequence[str], parse: Callable[[str], int]) -> bool:
             good += _1990_US < parse(value) < _2100_US
         except (ValueError, OverflowError):
             continue
-    return good > 0 and good >= len(values) * 0.9
+    return good > 0 and good >= len(values) * NEARLY_ALL
 
 
 def unit_of(name: str) -> str | None:

@@ -19,6 +19,7 @@ from plantroom.wire.spiffe import SpiffeId
 SHIPPED = Path(__file__).parent / "mappings"
 KINDS = ("hvac", "occupancy", "energy")
 TYPES = ("number", "text", "bool")
+_DIGITS_MAX = 1000
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _BOOLS = {"1": True, "true": True, "yes": True, "on": True}
 _BOOLS |= {"0": False, "false": False, "no": False, "off": False}
@@ -48,7 +49,11 @@ class Column:
             if text.lower() not in _BOOLS:
                 raise ValueError(f"{self.column} is {text[:40]!r}, not true or false")
             return _BOOLS[text.lower()]
-        plain = text if decimal == "." else text.replace(decimal, ".")
+        if decimal != "." and "." in text:  # 1.234 may be meant as 1234
+            raise ValueError(f"{self.column} is {text[:40]!r}, with a point where commas are")
+        plain = text.replace(decimal, ".")
+        if len(plain) > _DIGITS_MAX:
+            raise ValueError(f"{self.column} is a number of {len(plain)} characters")
         if not _NUMBER.fullmatch(plain):
             raise ValueError(f"{self.column} is {text[:40]!r}, not a number")
         return int(plain) if plain.lstrip("+-").isdecimal() else float(plain)
@@ -153,8 +158,12 @@ def _mapping(entry: Table[str, Any], path: Path) -> Mapping:
     _only(entry, _KEYS, where)
     time = entry.get("time")
     columns = entry.get("columns")
-    if not isinstance(time, dict) or not isinstance(columns, dict) or not columns:
+    if not isinstance(time, dict) or not isinstance(columns, dict):
         raise ConfigError("time or columns is missing", where=where, remedy="write both as tables")
+    if not 1 <= len(columns) <= POINTS_MAX:
+        what = "no columns" if not columns else f"{len(columns)} columns"
+        remedy = f"name from 1 to {POINTS_MAX}, the most points that one reading has"
+        raise ConfigError(what, where=where, remedy=remedy)
     _only(time, {"column", "format", "timezone"}, f"{where}, time")
     mapping = Mapping(
         name=name,
@@ -171,9 +180,10 @@ def _mapping(entry: Table[str, Any], path: Path) -> Mapping:
     )
     points = [column.point for column in mapping.columns]
     twice = next((point for point in points if points.count(point) > 1), None)
-    if twice or len(points) > POINTS_MAX:
-        what = f"point {twice!r} appears twice" if twice else f"more than {POINTS_MAX} columns"
-        raise ConfigError(what, where=where, remedy="a reading has each point once")
+    if twice:
+        raise ConfigError(
+            f"point {twice!r} appears twice", where=where, remedy="a reading has each point once"
+        )
     instants.parser(mapping.time_format, mapping.timezone)  # names a wrong time zone
     return mapping
 

@@ -96,8 +96,7 @@ class Table:
             raw = file.readline(LINE_BYTES_MAX)
             offset = file.tell()
             head = raw.decode("utf-8-sig", "replace").rstrip("\r\n")
-            if not head.strip():
-                raise ConfigError("no header", where=str(path), remedy="give a CSV with a header")
+            _check_header(path, raw, head)
             delimiter = max(_DELIMITERS, key=head.count)
             try:
                 names = tuple(cell.text for cell in split(head, delimiter))
@@ -139,6 +138,21 @@ class Table:
                     file, self.delimiter, {width}, line, reject=reject, skipped=skipped
                 )
             )
+
+
+def _check_header(path: Path, raw: bytes, head: str) -> None:
+    where, remedy = f"{path}:1", "give a CSV with a header in its first line"
+    if b"\0" in raw:
+        remedy = "save it as UTF-8"
+        raise ConfigError("not text, or text in UTF-16", where=where, remedy=remedy)
+    if len(raw) == LINE_BYTES_MAX and not raw.endswith(b"\n"):
+        what = f"its header is longer than {LINE_BYTES_MAX} bytes"
+        raise ConfigError(what, where=where, remedy=remedy)
+    if not head.strip():
+        raise ConfigError("no header", where=where, remedy=remedy)
+    if "\r" in head:
+        remedy = "save it with line ends that are a line feed"
+        raise ConfigError("its lines end with a carriage return only", where=where, remedy=remedy)
 
 
 def _opened(path: Path) -> BinaryIO:

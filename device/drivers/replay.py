@@ -19,6 +19,7 @@ from plantroom.wire.errors import ConfigError, PackError, UnreachableError
 from plantroom.wire.reading import Point, Sample
 
 Report = Callable[[str], None]
+CHUNK_BYTES = 65_536
 LAG_US_MAX = 1_000_000  # further behind than this, the schedule starts anew instead of rushing
 
 
@@ -56,6 +57,8 @@ class ReplayDriver:
         self._due_us = 0
         self._end = (self._offset, self._line)
         self._told_end = False
+        self._read = hashlib.sha256()
+        self._read_to = 0
 
     def resume(self, position: str | None) -> None:
         """Go on behind the row that was committed last; None: at the first row."""
@@ -192,11 +195,15 @@ class ReplayDriver:
         )
 
     def _fingerprint(self, offset: int) -> str:
-        """Tell this file from another by its header and the bytes before `offset`."""
+        """Tell this file from another by every byte before `offset`, each of them read once."""
         with self._path.open("rb") as file:
-            head = file.read(self._table.offset)
-            file.seek(max(0, offset - 256))
-            return hashlib.sha256(head + file.read(min(256, offset))).hexdigest()[:16]
+            file.seek(self._read_to)
+            while self._read_to < offset and (
+                chunk := file.read(min(CHUNK_BYTES, offset - self._read_to))
+            ):
+                self._read.update(chunk)
+                self._read_to += len(chunk)
+        return self._read.hexdigest()
 
 
 def make(settings: DeviceSettings, clock: Clock, report: Report) -> ReplayDriver:

@@ -49,7 +49,27 @@ def test_counting_numbers_are_no_times() -> None:
 
 
 def test_columns_without_a_name_of_their_own_are_mentioned() -> None:
-    text = proposal("x.csv", ["time", "", "a", "a"], [["2026-01-01 00:00:00", "1", "2", "3"]])
+    row = ["2026-01-01 00:00:00", "1", "2", "3", "4"]
+    text = proposal("x.csv", ["time", "", "a", "a", "b"], [row])
     assert "# column 2 has no name of its own" in text
     assert "# column 4 has no name of its own" in text
     tomllib.loads(text + "\n")
+
+
+def test_columns_that_all_have_no_name_of_their_own_give_no_proposal() -> None:
+    with pytest.raises(UsageError, match="no column besides the times"):
+        proposal("x.csv", ["time", "a", "a"], [["2026-01-01 00:00:00", "2", "3"]])
+
+
+def test_one_odd_cell_does_not_make_text_of_numbers_and_is_said() -> None:
+    rows = [[f"2026-01-01 00:{n:02}:00", str(n), "NA"] for n in range(20)]
+    rows[7][1] = "n/a"
+    text = proposal("x.csv", ["time", "a", "b"], rows)
+    assert '"a" = {}  # such as 0; not "n/a", such cells will be left out' in text
+    assert '"b" = { type = "text" }' in text
+
+
+def test_day_and_month_that_could_be_the_other_way_round_are_said() -> None:
+    both = proposal("x.csv", ["t", "a"], [["01/02/2026 00:00", "1"]])
+    assert '# day and month could be the other way round: format = "%m/%d/%Y %H:%M"' in both
+    assert "other way" not in proposal("x.csv", ["t", "a"], [["13/02/2026 00:00", "1"]])

@@ -110,6 +110,21 @@ def test_wrong_mapping_is_named_with_its_file(
     assert says in str(caught.value)
 
 
+@pytest.mark.parametrize(("count", "says"), [(0, "no columns"), (129, "129 columns")])
+def test_no_columns_and_more_than_a_reading_holds_are_named(
+    tmp_path: Path, count: int, says: str
+) -> None:
+    columns = "".join(f"p{n} = {{}}\n" for n in range(count))
+    path = write(
+        tmp_path / "map.toml",
+        '[[mapping]]\nname = "n"\ndevice = "d"\nkind = "hvac"\n'
+        'time = { column = "t", format = "iso", timezone = "UTC" }\n'
+        f"[mapping.columns]\n{columns}",
+    )
+    with pytest.raises(ConfigError, match=rf"{says}.*name from 1 to 128"):
+        mapping.load(path)
+
+
 def test_absent_mapping_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.toml"):
         mapping.load(tmp_path / "none.toml")
@@ -141,6 +156,10 @@ def test_decimal_comma_text_and_bool() -> None:
     assert Column(column="x", point="x", type="text").value("Monday", ".") == "Monday"
     assert Column(column="x", point="x", type="bool").value("ON", ".") is True
     assert Column(column="x", point="x", type="bool").value("0", ".") is False
+    with pytest.raises(ValueError, match=r"x is '1\.234', with a point where commas are"):
+        Column(column="x", point="x").value("1.234", ",")
+    with pytest.raises(ValueError, match="x is a number of 5000 characters"):
+        Column(column="x", point="x").value("9" * 5000, ".")
     with pytest.raises(ValueError, match="not true or false"):
         Column(column="x", point="x", type="bool").value("maybe", ".")
 
@@ -166,3 +185,17 @@ def test_proposal_for_an_unknown_recording_can_be_used_as_it_is(tmp_path: Path) 
 def test_recording_without_times_has_no_proposal(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no column holds times"):
         mapping.propose(write(tmp_path / "a.csv", "a,b\n1,2\n3,4\n"))
+
+
+def test_proposal_for_more_columns_than_a_reading_holds_can_be_used(tmp_path: Path) -> None:
+    names, cells = (",".join(f"{n}" for n in ("time", *range(300))) for _ in range(2))
+    text = f"{names}\n2026-01-01 00:00:00,{cells.partition(',')[2]}\n"
+    wide = write(tmp_path / "wide.csv", text.replace("time,", "time,p", 1))
+    proposed = mapping.propose(wide)
+    assert "128 points at most: choose among 300" in proposed
+    assert len(mapping.find(wide, write(tmp_path / "map.toml", proposed)).columns) == 128
+
+
+def test_recording_without_rows_says_that_and_not_that_it_has_no_times(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no row below the header fits it, a\.csv"):
+        mapping.propose(write(tmp_path / "a.csv", "time,x\n"))

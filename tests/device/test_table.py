@@ -145,3 +145,18 @@ def test_file_without_a_header_or_without_a_file_is_named(tmp_path: Path) -> Non
     (tmp_path / "bad.csv").write_text('"t,x\n')
     with pytest.raises(ConfigError, match=r"bad\.csv:1:1"):
         Table.open(tmp_path / "bad.csv")
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        ("t,x\n1,2\n".encode("utf-16"), "UTF-16"),
+        (b"t,x\r1,2\r", "carriage return only"),
+        (b"t," + b"x" * LINE_BYTES_MAX, "longer than"),
+        (b"\n\nt,x\n", r"no header.*form\.csv:1: .*in its first line"),
+    ],
+)
+def test_header_that_cannot_be_read_says_why(tmp_path: Path, raw: bytes, says: str) -> None:
+    (tmp_path / "form.csv").write_bytes(raw)
+    with pytest.raises(ConfigError, match=says):
+        Table.open(tmp_path / "form.csv")

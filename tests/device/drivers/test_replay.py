@@ -165,6 +165,19 @@ def test_another_recording_under_the_same_name_is_refused(tmp_path: Path) -> Non
         other.driver.resume(first.position)
 
 
+def test_a_change_far_behind_the_last_row_is_noticed_too(tmp_path: Path) -> None:
+    first = Room(tmp_path, rows(*range(50)))
+    first.driver.resume(None)
+    first.clock.pass_s(60)
+    first.take(1)
+    for _ in range(39):
+        first.clock.pass_s(60)
+        first.take(1)
+    other = Room(tmp_path, rows(*range(50)).replace("3.5,n3\n", "9.5,n3\n", 1))
+    with pytest.raises(ConfigError, match=r"changed before line 4\d"):
+        other.driver.resume(first.position)
+
+
 def test_state_of_a_simulated_device_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="simulated"):
         Room(tmp_path, rows(0)).driver.resume(json.dumps({"driver": "simulated"}))
