@@ -34,8 +34,7 @@ def load_svid(context: ssl.SSLContext, svid: Svid) -> None:
         os.unlink(path)  # noqa: PTH108 -- pathlib costs the device memory
 
 
-def _context(purpose: int, identity: Identity, trust_domains: Iterable[str]) -> ssl.SSLContext:
-    context = ssl.SSLContext(purpose)
+def _prepare(context: ssl.SSLContext, identity: Identity, trust_domains: Iterable[str]) -> None:
     context.check_hostname = False  # the SPIFFE ID is the name
     context.verify_mode = ssl.CERT_REQUIRED
     context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -48,12 +47,12 @@ def _context(purpose: int, identity: Identity, trust_domains: Iterable[str]) -> 
             )
         for root in bundle.roots_der:
             context.load_verify_locations(cadata=root)
-    return context
 
 
 def server_context(identity: Identity) -> ssl.SSLContext:
     """Make a server context that asks every client for an SVID of a trust domain in the bundles."""
-    context = _context(ssl.PROTOCOL_TLS_SERVER, identity, identity.bundles)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _prepare(context, identity, identity.bundles)
     context.num_tickets = 0  # a ticket would outlive the SVID and the root that vouched for it
     return context
 
@@ -65,24 +64,34 @@ def client_context(
 
     The check runs inside the handshake of every socket made from it, before a byte is sent.
     """
-    wanted = frozenset(server_ids)
-    context = _context(
-        ssl.PROTOCOL_TLS_CLIENT, identity, {server_id.trust_domain for server_id in wanted}
-    )
-
-    class CheckedSocket(ssl.SSLSocket):
-        def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 -- ssl's own
-            try:
-                super().do_handshake(block)
-                _check_server(self, identity, wanted)
-                if check is not None:
-                    check(self)
-            except BaseException:
-                self.close()  # paho would leave it open
-                raise
-
-    context.sslsocket_class = CheckedSocket
+    context = _CheckingContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.identity, context.check = identity, check
+    context.server_ids = frozenset(server_ids)
+    _prepare(context, identity, {server_id.trust_domain for server_id in context.server_ids})
     return context
+
+
+class _CheckingSocket(ssl.SSLSocket):
+    context: "_CheckingContext"
+
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 -- ssl's own
+        try:
+            super().do_handshake(block)
+            _check_server(self, self.context.identity, self.context.server_ids)
+            if self.context.check is not None:
+                self.context.check(self)
+        except BaseException:
+            self.close()  # paho would leave it open
+            raise
+
+
+class _CheckingContext(ssl.SSLContext):
+    """Freed as soon as it is dropped: in no cycle, since every rotation makes a new one."""
+
+    sslsocket_class = _CheckingSocket
+    identity: Identity
+    server_ids: frozenset[SpiffeId]
+    check: PeerCheck | None
 
 
 def _check_server(connection: Any, identity: Identity, wanted: frozenset[SpiffeId]) -> None:

@@ -2,9 +2,11 @@
 
 import contextlib
 import datetime as dt
+import gc
 import socket
 import ssl
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -312,6 +314,19 @@ def test_a_rotation_to_a_broken_svid_fails_and_the_former_one_stays(
 
 
 # Small rules -------------------------------------------------------------------------------------
+
+
+def test_a_context_that_is_dropped_is_freed_at_once(building: Issuer) -> None:
+    """A small agent makes one at every rotation; waiting for the collector, they pile up."""
+    identity = building.identity("agent/hvac-001")
+    context = tls.client_context(identity, server_ids=(identity.svid.spiffe_id,))
+    gone = weakref.ref(context)
+    gc.disable()
+    try:
+        del context
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_a_client_needs_the_bundle_of_whom_it_wants_to_reach(building: Issuer) -> None:
