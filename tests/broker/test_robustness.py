@@ -1,4 +1,4 @@
-"""What a hostile or broken client can do at most: limits hold, are counted, and hurt nobody else."""
+"""What a broken or hostile client can do at most: limits hold, are counted, hurt nobody else."""
 
 import asyncio
 import socket
