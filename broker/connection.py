@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from plantroom.broker import audit, decode, encode
+from plantroom.broker import decode, encode
 from plantroom.broker.codes import Code, PacketType
 from plantroom.broker.doorway import Place
 from plantroom.broker.engine import Engine
@@ -263,7 +263,7 @@ class Connection(asyncio.Protocol):
         if self.close_at_us is None and self.open:
             hold_us = int(self.engine.limits.hold_s * US_PER_S)
             self.close_at_us = self.engine.clock.monotonic_us() + hold_us
-            audit.record("held", self.peer, reason="storage")
+            self.engine.audit.record("held", self.peer, reason="storage")
             self.stop()
 
     # -- out
@@ -340,7 +340,9 @@ class Connection(asyncio.Protocol):
         """Close with a reason: in the audit always, to the client where MQTT 5 has a packet."""
         if not self.open:
             return
-        audit.record("disconnected" if self.accepted else "refused", self.peer, reason=reason)
+        self.engine.audit.record(
+            "disconnected" if self.accepted else "refused", self.peer, reason=reason
+        )
         if self.version == V5 and self.accepted:
             text = reason if self.problem_information else ""
             self.write(encode.disconnect(code, text))  # [MQTT-4.13.1-1]
@@ -349,7 +351,7 @@ class Connection(asyncio.Protocol):
     def refuse(self, code: int, reason: str) -> None:
         """Answer CONNECT with a refusal, and close."""
         self.engine.counters.refused += 1
-        audit.record("refused", self.peer, reason=reason)
+        self.engine.audit.record("refused", self.peer, reason=reason)
         properties = encode.reason_properties(reason) if self.version == V5 else NONE
         self.write(
             encode.connack(
@@ -372,7 +374,7 @@ class Connection(asyncio.Protocol):
     def abort(self, reason: str, *, event: str = "aborted") -> None:
         """Close at once, dropping what is not sent."""
         if self.open:
-            audit.record(event, self.peer, reason=reason)
+            self.engine.audit.record(event, self.peer, reason=reason)
         self.open = False
         self._transport.abort()
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from plantroom.broker import audit
+from plantroom.broker.audit import Audit
 from plantroom.broker.clients import Client, Clients
 from plantroom.broker.counters import Counters
 from plantroom.broker.doorway import Doorway
@@ -78,6 +78,7 @@ class Engine:
         self.clients = Clients(limits, clock, self.journal, self.tree)
         self.guard = Guard(decisions, clock)
         self.counters = Counters()
+        self.audit = Audit(clock, lines_max=limits.audit_lines_max, lines_s=limits.audit_lines_s)
         self.connections: set[Outlet] = set()
         self.doorway = Doorway(limits)
         self.hold: int | None = None
@@ -133,14 +134,14 @@ class Engine:
         """Count what a session does not get because the log is full."""
         self.counters.publishes_dropped += count
         origin = session.origin
-        audit.note("dropped", origin.publisher, origin.client_id, reason="log is full")
+        self.audit.note("dropped", origin.publisher, origin.client_id, reason="log is full")
 
     def damaged(self, session: Session, why: str) -> None:
         """Report that a part of a session's queue is lost."""
         self.counters.damaged += 1
         LOGGER.error("messages of session %d are lost: %s", session.sid, why)
         origin = session.origin
-        audit.note("damaged", origin.publisher, origin.client_id, reason=why)
+        self.audit.note("damaged", origin.publisher, origin.client_id, reason=why)
 
     # -- publishing
 
@@ -210,6 +211,15 @@ class Engine:
             ),
             undo,
         )
+
+    def forget_retained(self, topic_filter: str) -> int:
+        """Forget what is retained on these topics, without telling anybody; return how many."""
+        now_us, count = self.clock.wall_us(), 0
+        for value in list(self.retained.matching(topic_filter)):
+            nothing = Publish(topic=value.message.topic, payload=b"", retain=True)
+            self._retain(Origin(0, "broker", ""), nothing, now_us, volatile=value.volatile)
+            count += 1
+        return count
 
     def send_retained(self, receiver: Receiver, topic_filter: str, grant: Grant) -> None:
         """Send what is retained to a new subscription, behind what is already on its way."""

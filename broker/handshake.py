@@ -6,7 +6,7 @@ Nothing of any session is touched before identity and policy have said yes.
 import logging
 from typing import Any
 
-from plantroom.broker import audit, decode, encode
+from plantroom.broker import decode, encode
 from plantroom.broker.clients import Client
 from plantroom.broker.codes import Code
 from plantroom.broker.connection import Connection
@@ -98,7 +98,7 @@ class Handshake:
         for ask, decision in zip(asks, engine.guard.ask_all(peer, asks), strict=True):
             if decision.allow is not True:
                 engine.counters.denied += 1
-                audit.record("connect-denied", peer, topic=ask.topic, decision=decision)
+                engine.audit.record("connect-denied", peer, topic=ask.topic, decision=decision)
                 what = f"will on {ask.topic}: " if ask.topic else ""
                 reason = f"{what}{decision.reason} (decision {decision.decision_id})"
                 return Code.NOT_AUTHORIZED, reason
@@ -118,7 +118,9 @@ class Handshake:
         denied = []
         for ask, decision in zip(asks, decisions, strict=True):
             if decision.allow is not True:
-                audit.record("subscription-dropped", peer, topic=ask.topic, decision=decision)
+                self._engine.audit.record(
+                    "subscription-dropped", peer, topic=ask.topic, decision=decision
+                )
                 denied.append(ask.topic)
         return denied
 
@@ -175,7 +177,7 @@ class Handshake:
             if not ok:
                 connection.refuse(Code.QUOTA_EXCEEDED, "storage failed")
                 return
-            audit.record("connected", peer, level=logging.INFO)
+            engine.audit.record("connected", peer, level=logging.INFO)
             connection.write(answer)  # [MQTT-3.2.0-1]: nothing goes out before it
             client.session.attach(version=packet.version, window=window, packet_bytes_max=maximum)
             engine.journal.touch(client.session)

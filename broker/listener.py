@@ -11,7 +11,6 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-from plantroom.broker import audit
 from plantroom.broker.connection import Connection
 from plantroom.broker.doorway import Place
 from plantroom.broker.engine import Engine
@@ -113,7 +112,7 @@ class Listener:
             engine.counters.refused += 1
             if isinstance(error, TimeoutError):
                 engine.counters.hit("handshake_timeout_s")
-            audit.record("refused", Peer(None, address), reason=f"TLS: {_why(error)}")
+            engine.audit.record("refused", Peer(None, address), reason=f"TLS: {_why(error)}")
             accepted.close()
         except BaseException:
             place.leave()
@@ -130,7 +129,7 @@ class Listener:
             limit = "address_waiting_max"
         engine.counters.refused += 1
         engine.counters.hit(limit)
-        audit.record("refused", Peer(None, address), reason=f"too many connections: {limit}")
+        engine.audit.record("refused", Peer(None, address), reason=f"too many connections: {limit}")
         return None
 
     async def _connect(self, accepted: socket.socket, address: str, place: Place) -> None:

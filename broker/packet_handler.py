@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
-from plantroom.broker import audit, encode
+from plantroom.broker import encode
 from plantroom.broker.clients import Client, subscription_limit
 from plantroom.broker.codes import Code, PacketType
 from plantroom.broker.connection import Connection
@@ -155,7 +155,9 @@ class PacketHandler:
 
     def _refuse(self, connection: Connection, message: Publish, code: int, reason: str) -> None:
         """Drop a publish; the client hears of it as far as its protocol can say so."""
-        audit.record("publish-refused", connection.peer, reason=reason, topic=message.topic)
+        self._engine.audit.record(
+            "publish-refused", connection.peer, reason=reason, topic=message.topic
+        )
         if message.qos == 0:
             return
         text = reason if connection.problem_information else ""
@@ -166,7 +168,9 @@ class PacketHandler:
 
     def _deny(self, connection: Connection, message: Publish, decision: Decision) -> None:
         self._engine.counters.denied += 1
-        audit.record("publish-denied", connection.peer, topic=message.topic, decision=decision)
+        self._engine.audit.record(
+            "publish-denied", connection.peer, topic=message.topic, decision=decision
+        )
         if message.qos == 0:
             return
         if connection.version != V5:  # never acknowledged and dropped
@@ -290,12 +294,16 @@ class PacketHandler:
         engine, topic_filter = self._engine, request.topic_filter
         if decision.allow is not True:
             engine.counters.denied += 1
-            audit.record("subscribe-denied", connection.peer, topic=topic_filter, decision=decision)
+            self._engine.audit.record(
+                "subscribe-denied", connection.peer, topic=topic_filter, decision=decision
+            )
             return Code.NOT_AUTHORIZED, explain(decision)
         limit = subscription_limit(client, topic_filter, engine.tree, engine.limits)
         if limit:
             engine.counters.hit(limit)
-            audit.record("subscribe-refused", connection.peer, reason="limit", topic=topic_filter)
+            self._engine.audit.record(
+                "subscribe-refused", connection.peer, reason="limit", topic=topic_filter
+            )
             return Code.QUOTA_EXCEEDED, "too many subscriptions"
         return request.qos, ""
 
@@ -342,7 +350,7 @@ class PacketHandler:
             self._handshake.set_expiry(client, expiry_s)
         if packet.code == Code.SUCCESS:
             self._wills.cancel(client)
-        audit.record("left", connection.peer, level=logging.INFO)
+        self._engine.audit.record("left", connection.peer, level=logging.INFO)
         connection.close()  # [MQTT-3.14.4-1]
 
 

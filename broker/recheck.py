@@ -2,7 +2,6 @@
 
 import asyncio
 
-from plantroom.broker import audit
 from plantroom.broker.clients import Client
 from plantroom.broker.codes import Code
 from plantroom.broker.engine import Engine
@@ -48,12 +47,14 @@ class Recheck:
         decision = await self._decide(peer, Ask("connect"))
         if decision.allow is not True:
             engine.counters.denied += 1
-            audit.record("revoked", peer, decision=decision)
+            engine.audit.record("revoked", peer, decision=decision)
             reason = f"{decision.reason} (decision {decision.decision_id})"
             connection.fail(Code.NOT_AUTHORIZED, reason)
             return
         for topic_filter, grant in list(client.subscriptions.items()):
             decision = await self._decide(peer, Ask("subscribe", topic_filter, grant.qos))
             if decision.allow is not True and client.connection is connection:
-                audit.record("subscription-dropped", peer, topic=topic_filter, decision=decision)
+                engine.audit.record(
+                    "subscription-dropped", peer, topic=topic_filter, decision=decision
+                )
                 engine.clients.unsubscribe(client, topic_filter)

@@ -1,6 +1,7 @@
 """The broker as other packages use it: listeners, in-process publishing and watching, figures."""
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,10 +26,12 @@ from plantroom.broker.sysinfo import metrics, publish_sys
 from plantroom.broker.watchers import Watch, from_message
 from plantroom.broker.wills import Wills
 from plantroom.wire.clock import Clock
+from plantroom.wire.errors import StorageError
 from plantroom.wire.link import Message
 from plantroom.wire.metrics import Metric
 from plantroom.wire.policy import DecisionPoint
 
+LOGGER = logging.getLogger("plantroom.broker.server")
 _TICK_S = 0.25
 _CLOSE_S = 5.0
 _PRUNE_TICKS = 4
@@ -46,6 +49,17 @@ class SessionInfo:
     subscriptions: tuple[str, ...]
     queued_bytes: int
     in_flight: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetainedInfo:
+    """What is shown of one retained message."""
+
+    topic: str
+    publisher: str
+    at_us: int
+    qos: int
+    payload_bytes: int
 
 
 class Broker:
@@ -153,14 +167,7 @@ class Broker:
         engine.publish(Origin(0, publisher, ""), from_message(message))
         if message.qos == 0:
             return Code.SUCCESS
-        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-
-        def settle(ok: bool) -> None:  # noqa: FBT001 -- the journal's callback
-            if not done.done():
-                done.set_result(ok)
-
-        engine.journal.after(settle)
-        return Code.SUCCESS if await done else Code.QUOTA_EXCEEDED
+        return Code.SUCCESS if await self._committed() else Code.QUOTA_EXCEEDED
 
     def watch(self, topic_filter: str, callback: Watch) -> Callable[[], None]:
         """Call back for every message on these topics, retained ones first; returns the stop."""
@@ -197,6 +204,54 @@ class Broker:
             for client in self._engine.clients
         ]
 
+    def kick(self, who: str) -> int:
+        """Close every connection of a SPIFFE ID or a client id; return how many there were."""
+        found = [c for c in self._engine.connections if who in {c.peer.spiffe_id, c.peer.client_id}]
+        for connection in found:
+            connection.fail(Code.ADMINISTRATIVE_ACTION, "disconnected by the operator")
+        return len(found)
+
+    def retained(self, topic_filter: str) -> list[RetainedInfo]:
+        """Return the retained messages on these topics, in their order."""
+        found = [
+            RetainedInfo(
+                topic=value.message.topic,
+                publisher=value.origin.publisher,
+                at_us=value.at_us,
+                qos=value.message.qos,
+                payload_bytes=len(value.message.payload),
+            )
+            for value in self._engine.retained.matching(topic_filter)
+        ]
+        return sorted(found, key=lambda info: info.topic)
+
+    async def forget_retained(self, topic_filter: str) -> int:
+        """Forget the retained messages on these topics; nobody is told. Return how many.
+
+        Raises:
+            StorageError: when they could not be deleted; then they are all still there.
+        """
+        count = self._engine.forget_retained(topic_filter)
+        if count and not await self._committed():
+            raise StorageError("the broker cannot store anything now")
+        return count
+
+    async def _committed(self) -> bool:
+        """Wait for the group that is being filled; say whether it was stored."""
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def settle(ok: bool) -> None:  # noqa: FBT001 -- the journal's callback
+            if not done.done():
+                done.set_result(ok)
+
+        self._engine.journal.after(settle)
+        return await done
+
+    @property
+    def failing(self) -> StorageError | None:
+        """Why nothing can be stored now, if that is so."""
+        return self._engine.journal.failing
+
     def metrics(self) -> list[Metric]:
         """Return every figure now."""
         return metrics(self._engine)
@@ -221,6 +276,7 @@ class Broker:
             if engine.guard.expire():
                 engine.epoch += 1
             self._wills.tick()
+            engine.audit.tick()
             engine.counters.sessions_expired += engine.clients.expire()
             if sys_us and now_us >= next_sys_us:
                 next_sys_us = now_us + sys_us
@@ -235,9 +291,14 @@ class Broker:
         if journal.failing is not None or not (journal.passed or self._engine.taps):
             return
         sids, journal.passed = journal.passed, set()
-        pruned = await self._engine.sink.prune(sids)
+        try:
+            pruned = await self._engine.sink.prune(sids)
+        except StorageError as error:
+            LOGGER.warning("the log cannot be pruned: %s", error)
+            journal.passed |= sids
+            return
         journal.passed.update(pruned.more)
         journal.grow(-pruned.freed_bytes)
 
 
-__all__ = ["Broker", "SessionInfo", "segments"]
+__all__ = ["Broker", "RetainedInfo", "SessionInfo", "segments"]

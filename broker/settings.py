@@ -98,6 +98,10 @@ class BrokerLimits:
         "How long an MQTT 3.1.1 client is held without PUBACK when nothing can be stored.",
         low=0.1,
     )
+    audit_lines_max: int = option(
+        200, "Audit lines of one peer (SPIFFE ID, or address) at once; more are counted.", low=1
+    )
+    audit_lines_s: float = option(2.0, "Audit lines of one peer a second, after that.", low=0.001)
     sys_interval_s: float = option(10.0, "How often $SYS topics are refreshed. 0: never.", low=0.0)
 
 
@@ -141,6 +145,21 @@ class AccessSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSection:
+    """Figures for Prometheus, and whether it is well."""
+
+    host: str = option("127.0.0.1", "Address of /metrics and /healthz.")
+    port: int = option(0, "Port. 0: none.", low=0, high=65_535)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminSection:
+    """What `plantroom broker sessions|kick|retained` talk to."""
+
+    socket: str = option("broker.sock", "A Unix socket, for this user alone. Empty: none.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerSettings:
     """Everything that `plantroom broker run` can be told."""
 
@@ -149,3 +168,5 @@ class BrokerSettings:
     store: StoreSection = section(StoreSection)
     access: AccessSection = section(AccessSection)
     limits: BrokerLimits = section(BrokerLimits)
+    http: HttpSection = section(HttpSection)
+    admin: AdminSection = section(AdminSection)

@@ -39,6 +39,8 @@ def metrics(engine: Engine) -> list[Metric]:
         ("sent_bytes_total", "Bytes to clients.", counters.bytes_sent),
         ("publishes_total", "Publishes accepted.", counters.publishes_received),
         ("dropped_total", "Messages dropped for slow clients.", counters.publishes_dropped),
+        ("damaged_total", "Parts of queues that were damaged and are lost.", counters.damaged),
+        ("audit_suppressed_total", "Audit lines left out.", engine.audit.suppressed),
         ("protocol_errors_total", "Packets that broke a rule.", counters.protocol_errors),
         ("slow_consumers_total", "Clients cut off for not reading.", counters.slow_consumers),
         ("keepalive_timeouts_total", "Clients that fell silent.", counters.keepalive_timeouts),
