@@ -4,7 +4,7 @@ A replaying device says in its presence message how many rows it has numbered an
 recording is over; the books say what is stored.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from plantroom.lab import ask, ledger
@@ -21,6 +21,7 @@ class Replayed:
         self._layout = layout
         self._gateway_http = gateway_http
         self._wanted = {device.name: str(device.spiffe_id) for device in devices if device.replay}
+        self._known: dict[str, Any] = {}
         self.progress = "nothing is replayed"
 
     def is_stored(self, progress: Callable[[str], None]) -> bool:
@@ -29,7 +30,7 @@ class Replayed:
         Raises:
             CheckFailedError: when all is over and a row is not in the store.
         """
-        rows = self._rows()
+        rows = self._known = self._rows()
         numbered = sum(int(info.get("rows", 0)) for info in rows.values())
         over = [name for name, info in rows.items() if info.get("replay") == "done"]
         self.progress = f"{numbered} rows taken, {len(over)} of {len(self._wanted)} replays over"
@@ -37,6 +38,13 @@ class Replayed:
         if len(over) < len(self._wanted):
             return False
         return self._books_close({name: int(rows[name]["rows"]) for name in over})
+
+    def left_out(self) -> Iterator[str]:
+        """Say of each recording how much of it could not be read."""
+        for name, info in sorted(self._known.items()):
+            rows, cells = int(info.get("rejected", 0)), int(info.get("rejected_cells", 0))
+            if rows or cells:
+                yield f"{name}: {rows} rows and {cells} cells of {info.get('file')} were left out"
 
     def _rows(self) -> dict[str, Any]:
         try:

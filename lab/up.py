@@ -13,6 +13,7 @@ from plantroom.lab.building import Device
 from plantroom.lab.child import Program
 from plantroom.lab.flags import Flags, Given
 from plantroom.lab.layout import Layout
+from plantroom.lab.left_out import LeftOut
 from plantroom.lab.plan import devices_of
 from plantroom.lab.ports import Ports
 from plantroom.lab.replayed import Replayed
@@ -22,6 +23,7 @@ from plantroom.wire.errors import UnreachableError
 READY_S = 60.0
 READY_S_PER_DEVICE = 2.0
 POLL_S = 0.25
+LEFT_OUT_S = 1.0
 PORTS_FREED_S = 5.0
 DEVICES_NAMED_MAX = 3
 INTERRUPTED = 130
@@ -101,6 +103,7 @@ class _Life:
         self._ports = Ports.from_base(plan.flags.port_base)
         self._goal = goal
         self._voice = voice
+        self._left_out = LeftOut(layout, plan.devices, tell=voice.tell)
         self._waiting_for = "cloud"
         self._supervisor = Supervisor(tell=voice.tell, changed=self._publish)
 
@@ -110,7 +113,18 @@ class _Life:
             self.is_ready = True
             self._publish()
             self._voice.ready(running.addresses(self._layout, self._running()))
-            await self._reach_goal()
+            async with asyncio.TaskGroup() as tasks:
+                telling = tasks.create_task(self._tell_left_out(), name="lab.left-out")
+                try:
+                    await self._reach_goal()
+                finally:
+                    telling.cancel()
+                    self._left_out.look()
+
+    async def _tell_left_out(self) -> None:
+        while True:
+            self._left_out.look()
+            await asyncio.sleep(LEFT_OUT_S)
 
     async def _start(self) -> None:
         patience_s = READY_S + READY_S_PER_DEVICE * len(self._plan.devices)
@@ -156,6 +170,8 @@ class _Life:
         try:
             async with asyncio.timeout(duration_s):
                 await _until(lambda: replayed.is_stored(self._voice.progress))
+            for text in replayed.left_out():
+                self._voice.tell(text)
         except TimeoutError:
             raise UnreachableError(
                 f"after {duration_s:g} s not every replayed row is stored: {replayed.progress}",

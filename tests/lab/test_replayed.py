@@ -68,3 +68,15 @@ def test_rows_that_were_evicted_are_a_failed_check(
     given(monkeypatch, [], [page([(0, 2)], [(3, 4)])])
     with pytest.raises(CheckFailedError, match="2 of 5 rows are not in the store"):
         replayed.is_stored(lambda _text: None)
+
+
+def test_what_could_not_be_read_is_counted(
+    replayed: Replayed, web: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = DONE | {"rejected": "3", "rejected_cells": "1", "file": "room.csv"}
+    web.by_path["/api/latest"] = latest((DEVICE.name, True, info))
+    given(monkeypatch, [page([(0, 4)])], [page([(0, 4)])])
+    assert replayed.is_stored(lambda _text: None)
+    assert list(replayed.left_out()) == [
+        f"{DEVICE.name}: 3 rows and 1 cells of room.csv were left out"
+    ]

@@ -237,3 +237,5 @@ def test_a_broken_recording_is_replayed_as_far_as_it_is_whole(
     log = (building.state / "logs" / "office-001.log").read_text()
     for line in (3, 4, 5):
         assert f"{path}:{line}:" in log
+        assert f"plantroom: office-001: {path}:{line}:" in building.said()
+    assert "office-001: 2 rows and 1 cells of broken.csv were left out" in building.said()
