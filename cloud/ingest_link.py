@@ -72,6 +72,7 @@ class IngestLink:
                 await self._session()
             except* PlantroomError as group:
                 error = _first(group)
+            _heed_cancellation()
             if self.connected:
                 wait_s = RETRY_S[0]
             self._unlink(self._link)
@@ -143,6 +144,7 @@ class IngestLink:
             except* UnreachableError:
                 self._unlink(link)
                 done = False
+            _heed_cancellation()
 
 
 async def _publish_all(link: Link, answers: Sequence[Message]) -> None:
@@ -157,6 +159,16 @@ async def _publish_all(link: Link, answers: Sequence[Message]) -> None:
         for answer, task in zip(part, sent, strict=True):
             if task.result() >= 0x80:
                 LOG.error("answer on %s refused: 0x%02x", answer.topic, task.result())
+
+
+def _heed_cancellation() -> None:
+    """Let a stop be a stop: a TaskGroup that fails while it is cancelled forgets that it was.
+
+    A front broker that stops with us breaks the connection in that very moment.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _first(group: BaseExceptionGroup[PlantroomError]) -> PlantroomError:
