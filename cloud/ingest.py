@@ -8,12 +8,12 @@ here has to be kept when the store is in trouble.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from plantroom.cloud import welcoming
-from plantroom.cloud.store import Belongs, Committed, Delivery, Store
+from plantroom.cloud.store import Belongs, Committed, Delivery, Store, StoredBook
 from plantroom.cloud.unpacking import Place, Unpacked, Unreadable, unpack
-from plantroom.wire import envelope, topics
+from plantroom.wire import alarm, envelope, topics
 from plantroom.wire.clock import Clock
 from plantroom.wire.envelope import Batch, Envelope, Hello, Receipt
 from plantroom.wire.errors import StorageError
@@ -70,8 +70,13 @@ class Ingest:
     async def _deliver(self, found: Unpacked) -> list[Message]:
         if not found.deliveries:
             return []
+        cries: list[Message] = []
         for delivery in found.deliveries:
-            self._watch_lives((delivery.site, delivery.gateway), delivery.batch.incarnation)
+            place = (delivery.site, delivery.gateway)
+            cries += self._watch_lives(place, delivery.batch.incarnation)
+        return [*await self._commit_all(found), *cries]
+
+    async def _commit_all(self, found: Unpacked) -> list[Message]:
         try:
             committed = await self._store.commit(found.deliveries)
         except StorageError:
@@ -128,7 +133,8 @@ class Ingest:
     async def _greet(self, place: Place, hello: Hello, received_us: int) -> list[Message]:
         """Book what the gateway knows of, then answer with what the store has of it."""
         self.counts["hellos"] += 1
-        self._watch_lives(place, hello.incarnation)
+        is_new = hello.incarnation not in self._lives.get(place, ())
+        answers = self._watch_lives(place, hello.incarnation)
         heads: dict[str, dict[int, int]] = {}
         for book in hello.books:
             if self._belongs(book.device, place[0]):
@@ -139,12 +145,16 @@ class Ingest:
         delivery = Delivery(site=place[0], gateway=place[1], batch=batch, received_us=received_us)
         committed = await self._store.commit([delivery])
         store_id, commit = committed.receipts[0].store_id, committed.receipts[0].commit
-        self._commit = max(self._commit, commit)
-        books = await self._store.books(heads.keys())
+        if hello.store_id == store_id and hello.commit >= commit:
+            answers.append(await self._restored(place, hello, commit))
+            store_id = self._store.store_id
+        self._commit = commit
+        books = await self._books(place, None if is_new else heads.keys())
+        asked = books if is_new else welcoming.asked(hello, books)
         refill = welcoming.refill(
-            hello, books, store_id=store_id, commit=commit, holes_max=self._holes_max
+            asked, store_id=store_id, commit=commit, holes_max=self._holes_max
         )
-        answers = [
+        answers += [
             _answer(place, "receipt/{gateway}", welcome)
             for welcome in welcoming.welcomes(hello, books, store_id=store_id, commit=commit)
         ]
@@ -152,17 +162,51 @@ class Ingest:
             answers.append(_answer(place, "refill/{gateway}", refill))
         return answers
 
-    def _watch_lives(self, place: Place, incarnation: int) -> None:
+    async def _books(self, place: Place, devices: Iterable[str] | None) -> list[StoredBook]:
+        """Give the books of these devices; of all of the site for a gateway that has just started.
+
+        It may have lost its disk, and not know what it once knew.
+        """
+        books = await self._store.books(devices)
+        return [book for book in books if self._belongs(book.spiffe_id, place[0])]
+
+    async def _restored(self, place: Place, hello: Hello, commit: int) -> Message:
+        """Take a new name: a gateway has heard of commits that this store has never made."""
+        former = self._store.store_id
+        await self._store.renew()
+        self.counts["restored"] += 1
+        return self._cry(
+            place,
+            "store-restored",
+            f"the store {former} was restored from a backup: it is at commit {commit}, its gateway"
+            f" has heard of {hello.commit}; it is {self._store.store_id} now, and is refilled",
+        )
+
+    def _watch_lives(self, place: Place, incarnation: int) -> list[Message]:
         """Raise an alarm when a former incarnation speaks again: there are two of this gateway."""
         lives = self._lives.setdefault(place, [])
         if lives and lives[-1] == incarnation:
-            return
-        if incarnation in lives:
-            self.counts["interleaved"] += 1
-            LOG.error("two gateways of one identity: %s, incarnation %d", place, incarnation)
+            return []
+        again = incarnation in lives
+        if again:
             lives.remove(incarnation)
         lives.append(incarnation)
         del lives[:-INCARNATIONS_KEPT]
+        if not again:
+            return []
+        self.counts["interleaved"] += 1
+        return [
+            self._cry(
+                place,
+                "interleaved-gateway",
+                f"two gateways have this identity: incarnation {incarnation} speaks again",
+            )
+        ]
+
+    def _cry(self, place: Place, rule: str, text: str) -> Message:
+        """Return the alarm about a gateway, and say it in the log."""
+        LOG.error("alarm %s of %s at %s: %s", rule, place[1], place[0], text)
+        return alarm.raised(place[0], rule, place[1], text, self._clock.wall_us())
 
     def figures(self) -> dict[str, int]:
         """Return what was counted since the start, also what is still zero."""
@@ -193,6 +237,7 @@ _FIGURES = {
     "refused": "Messages that could not even be answered",
     "failed": "Groups that the store could not commit",
     "hellos": "Hellos answered",
+    "restored": "Times that the store was found to be restored from a backup",
     "interleaved": "Times that a former incarnation of a gateway spoke again",
 }
 

@@ -60,6 +60,10 @@ class SqliteStore:
             self._writer.forget()  # COMMIT itself may fail
             raise
 
+    async def renew(self) -> None:
+        """Take a new name; see `Store`."""
+        self._store_id = await self._database.write(_renew)
+
     async def books(self, spiffe_ids: Iterable[str] | None = None) -> list[StoredBook]:
         """Give books; see `Store`."""
         return await self._database.read(lambda c: book_tables.stored_books(c, spiffe_ids))
@@ -136,6 +140,11 @@ class SqliteReader:
 
 def _store_id(connection: sqlite3.Connection) -> str:
     return str(connection.execute("SELECT store_id FROM store").fetchone()[0])
+
+
+def _renew(connection: sqlite3.Connection) -> str:
+    connection.execute("UPDATE store SET store_id = lower(hex(randomblob(16)))")
+    return _store_id(connection)
 
 
 def latest(connection: sqlite3.Connection) -> list[Remembered]:

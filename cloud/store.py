@@ -133,6 +133,10 @@ class Store(Protocol):
         """
         ...
 
+    async def renew(self) -> None:
+        """Take a new `store_id`: this store was restored from a backup, and gateways send again."""
+        ...
+
     async def books(self, spiffe_ids: Iterable[str] | None = None) -> list[StoredBook]:
         """Give the books of these devices, or of all, ordered by site, device and epoch."""
         ...

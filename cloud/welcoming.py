@@ -51,15 +51,19 @@ def _book(asked: Book, book: StoredBook | None) -> Book:
     )
 
 
+def asked(hello: Hello, books: Iterable[StoredBook]) -> list[StoredBook]:
+    """Return the store's books that the hello speaks of."""
+    named = {(book.device, book.epoch) for book in hello.books}
+    return [book for book in books if (book.spiffe_id, book.epoch) in named]
+
+
 def refill(
-    hello: Hello, books: Iterable[StoredBook], *, store_id: str, commit: int, holes_max: int
+    books: Iterable[StoredBook], *, store_id: str, commit: int, holes_max: int
 ) -> Refill | None:
     """Ask for what is in no state in the store; None when every book is whole."""
-    asked = {(book.device, book.epoch) for book in hello.books}
     holes = [
         Span(device=book.spiffe_id, epoch=book.epoch, first=first, last=last)
         for book in books
-        if (book.spiffe_id, book.epoch) in asked
         for first, last in book.holes
     ]
     if not holes:

@@ -207,7 +207,10 @@ def _uplink(  # noqa: PLR0913, PLR0917 -- this is where everything meets
 def _capabilities(
     settings: DeviceSettings, outbox: Outbox, sampler: Sampler, dispatch: Dispatch
 ) -> dict[str, Capability]:
-    offered: dict[str, Capability] = {}
+    offered: dict[str, Capability] = {
+        "resend": capabilities.resend(outbox.resend),  # these two are the delivery's own:
+        "renew_epoch": capabilities.renew_epoch(outbox.renew_epoch),  # never turned off
+    }
     if settings.capabilities.read_sensors:
         offered["read_sensors"] = capabilities.read_sensors(sampler.read_now)
     if settings.capabilities.sync_buffered:

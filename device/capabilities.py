@@ -1,8 +1,9 @@
-"""What a sensor can be asked over MQTT: `read_sensors` and `sync_buffered`.
+"""What a sensor can be asked over MQTT: `read_sensors`, `sync_buffered`, `resend`, `renew_epoch`.
 
-Who asks stands in the topic, where the gateway's broker has checked it, and the answer goes to
-that caller's reply topic and nowhere else. A call that is asked again with the same idempotency
-key is answered again, not done again; one whose time has passed is not done at all.
+The last two belong to the delivery: with them its gateway asks for what is missing further up. Who
+asks stands in the topic, where the gateway's broker has checked it, and the answer goes to that
+caller's reply topic and nowhere else. A call that is asked again with the same idempotency key is
+answered again, not done again; one whose time has passed is not done at all.
 """
 
 from collections import OrderedDict, deque
@@ -11,14 +12,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from plantroom.wire import envelope, topics
+from plantroom.wire import envelope, shape, topics
 from plantroom.wire.envelope import Call, Reply
 from plantroom.wire.errors import EnvelopeError, PlantroomError, TopicError
 from plantroom.wire.link import Message
-from plantroom.wire.reading import Reading
+from plantroom.wire.reading import KEY_MAX, Reading
 
 CALL_TOPIC = "call/{target}/{capability}/{caller}"
 REPLY_TOPIC = "reply/{caller}/{id}"
+RANGES_MAX = 64  # of one call
 READINGS_MAX = 200  # of one answer; what is behind them is counted
 
 Capability = Callable[[Any], Any]
@@ -127,6 +129,51 @@ def sync_buffered(
         }
 
     return capability
+
+
+def resend(send_again: Callable[[int, list[tuple[int, int]]], dict[str, int]]) -> Capability:
+    """Make the capability that sends ranges of an epoch again, or says that they are gone."""
+
+    def capability(data: Any) -> Any:
+        asked = _resend_from(data)
+        return send_again(asked.epoch, [(first, last) for first, last in asked.ranges])
+
+    return capability
+
+
+def renew_epoch(renew: Callable[[int], int]) -> Capability:
+    """Make the capability that begins a new epoch, since the present one names two readings."""
+    return lambda data: {"epoch": renew(_renew_from(data).epoch)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resend:
+    """Which readings are asked for: ranges of one epoch, both ends included."""
+
+    epoch: int
+    ranges: tuple[tuple[int, int], ...]
+
+    def __post_init__(self) -> None:
+        sane = all(0 <= first <= last <= KEY_MAX for first, last in self.ranges)
+        if not sane or len(self.ranges) > RANGES_MAX or not 0 <= self.epoch <= KEY_MAX:
+            raise EnvelopeError(f"ranges are up to {RANGES_MAX} pairs [first, last]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renew:
+    """Which epoch was used twice."""
+
+    epoch: int
+
+
+def _resend_from(data: Any) -> Resend:
+    made: Resend = shape.from_plain(Resend, data, EnvelopeError)
+    return made
+
+
+def _renew_from(data: Any) -> Renew:
+    made: Renew = shape.from_plain(Renew, data, EnvelopeError)
+    return made
 
 
 def reading_table(reading: Reading) -> dict[str, Any]:

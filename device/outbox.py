@@ -14,7 +14,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from plantroom.device.driver import Taken
-from plantroom.device.ring import PARKED, SCHEMA, SENT, UNSENT, Counts, Key, Limits, Ring
+from plantroom.device.ring import (
+    GONE_NOTES_MAX,
+    NOTES_SAY_MORE,
+    PARKED,
+    SCHEMA,
+    SENT,
+    UNSENT,
+    Counts,
+    Key,
+    Limits,
+    Ring,
+)
 from plantroom.wire import senml
 from plantroom.wire.clock import Clock, is_plausible
 from plantroom.wire.envelope import Note
@@ -22,7 +33,7 @@ from plantroom.wire.errors import StorageCorruptError
 from plantroom.wire.reading import KEY_MAX, Reading
 from plantroom.wire.sqlite import connect, translated
 
-MIGRATIONS = {"outbox": (SCHEMA,)}
+MIGRATIONS = {"outbox": (SCHEMA, NOTES_SAY_MORE)}
 EPOCH_RANDOM_BITS = 20
 EPOCHS_KEPT = 16
 # WAL and FULL: a commit took 0.16 ms here, 0.85 ms with TRUNCATE, which syncs twice more.
@@ -64,11 +75,10 @@ class Outbox:
         self._clock = clock
         self._lock = threading.RLock()
         self._watchers: list[Callable[[], None]] = []
+        self._randbits = randbits
         with translated(path), connection:
             connection.execute("BEGIN IMMEDIATE")
-            (last,) = connection.execute("SELECT COALESCE(MAX(epoch), 0) FROM epoch").fetchone()
-            self.epoch = next_epoch(last, clock.wall_us(), randbits)
-            connection.execute("INSERT INTO epoch VALUES(?, 0, 0)", (self.epoch,))
+            self.epoch = self._new_epoch()
             self._forget_epochs()
             self._ring = Ring(connection, limits, life=self.epoch)
             self._ran_before_us = int(self._recall("ran_us") or 0) - clock.monotonic_us()
@@ -217,6 +227,49 @@ class Outbox:
         """Take readings out of the air: they were not acknowledged and will be sent again."""
         with self._lock:
             self._ring.land([(reading.epoch, reading.seq) for reading in readings])
+
+    def resend(self, epoch: int, ranges: Iterable[tuple[int, int]]) -> dict[str, int]:
+        """Send readings again that were acknowledged before, and say which are gone.
+
+        A number that the present epoch has not given yet is not gone. Nothing is said twice while
+        it waits to be sent.
+        """
+        again = gone = 0
+        with self._transaction():
+            (following,) = self._db.execute(
+                "SELECT next_seq FROM epoch WHERE epoch = ?", (self.epoch,)
+            ).fetchone()
+            at_us = self._clock.wall_us()
+            for first, last in ranges:
+                upto = min(last, following - 1) if epoch == self.epoch else last
+                if first > upto:
+                    continue
+                unsent = self._ring.counts.unsent
+                for low, high in self._ring.reopen(epoch, first, upto):
+                    if self._ring.counts.notes < GONE_NOTES_MAX:
+                        self._ring.say("gone", (epoch, low, high), "media", at_us)
+                        gone += high - low + 1
+                again += self._ring.counts.unsent - unsent
+        return {"again": again, "gone": gone}
+
+    def renew_epoch(self, reused: int) -> int:
+        """Begin a new epoch because `reused` was found to name two readings; return the present.
+
+        Does nothing when that is not the present one: it was renewed before.
+        """
+        with self._lock:
+            if reused == self.epoch:
+                with self._transaction():
+                    epoch = self._new_epoch()
+                self.epoch = epoch
+                self._ring.begin_life(epoch)
+            return self.epoch
+
+    def _new_epoch(self) -> int:
+        (last,) = self._db.execute("SELECT COALESCE(MAX(epoch), 0) FROM epoch").fetchone()
+        epoch = next_epoch(last, self._clock.wall_us(), self._randbits)
+        self._db.execute("INSERT INTO epoch VALUES(?, 0, 0)", (epoch,))
+        return epoch
 
     def waiting(self, count_max: int) -> tuple[Reading, ...]:
         """Return the oldest readings that no one has acknowledged, also those in the air."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from plantroom.wire import senml
-from plantroom.wire.envelope import Note
+from plantroom.wire.envelope import Note, NoteKind
+from plantroom.wire.ranges import RangeSet
 from plantroom.wire.reading import Reading
 
 SCHEMA = """
@@ -27,7 +28,12 @@ CREATE TABLE note(
     at_us INTEGER NOT NULL, PRIMARY KEY(life, number)) WITHOUT ROWID;
 CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 """
+NOTES_SAY_MORE = """
+ALTER TABLE note ADD COLUMN kind TEXT NOT NULL DEFAULT 'evicted';
+ALTER TABLE note ADD COLUMN offset_us INTEGER;
+"""
 UNSENT, PARKED, SENT = 0, 1, 2
+GONE_NOTES_MAX = 1000
 NOTES_IN_THE_AIR_MAX = 64
 
 Key = tuple[int, int]  # a reading's epoch and seq, or a note's life and number
@@ -175,26 +181,57 @@ class Ring:
         evicted = self.counts.evicted | {reason: self.counts.evicted.get(reason, 0) + 1}
         self.counts = replace(self.counts, evicted=evicted)
         last = self._db.execute(
-            "SELECT number, epoch, last + 1, reason FROM note WHERE life = ?"
+            "SELECT number, epoch, last + 1, reason, kind FROM note WHERE life = ?"
             " ORDER BY number DESC LIMIT 1",
             (self._life,),
         ).fetchone()
-        follows = last is not None and last[1:] == (row.epoch, row.seq, reason)
+        follows = last is not None and last[1:] == (row.epoch, row.seq, reason, "evicted")
         if follows and (self._life, last[0]) not in self._notes_seen:
             self._db.execute(
                 "UPDATE note SET last = ? WHERE life = ? AND number = ?",
                 (row.seq, self._life, last[0]),
             )
             return
+        self.say("evicted", (row.epoch, row.seq, row.seq), reason, at_us)
+
+    def say(
+        self,
+        kind: NoteKind,
+        span: tuple[int, int, int],
+        reason: str,
+        at_us: int,
+        offset_us: int | None = None,
+    ) -> None:
+        """Write a note about `span` (epoch, first, last) under the next number of this life."""
         (number,) = self._db.execute(
             "UPDATE epoch SET next_note = next_note + 1 WHERE epoch = ? RETURNING next_note - 1",
             (self._life,),
         ).fetchone()
         self._db.execute(
-            "INSERT INTO note VALUES(?, ?, ?, ?, ?, ?, ?)",
-            (self._life, number, row.epoch, row.seq, row.seq, reason, at_us),
+            "INSERT INTO note(life, number, epoch, first, last, reason, at_us, kind, offset_us)"
+            " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (self._life, number, *span, reason, at_us, kind, offset_us),
         )
         self.counts = replace(self.counts, notes=self.counts.notes + 1)
+
+    def reopen(self, epoch: int, first: int, last: int) -> RangeSet:
+        """Have sent readings of a range wait again; return what of it is neither here nor noted."""
+        missing = RangeSet([(first, last)])
+        rows = self._db.execute(
+            f"{_ROW} WHERE epoch = ? AND seq BETWEEN ? AND ?", (epoch, first, last)
+        ).fetchall()
+        for row in map(_Row._make, rows):
+            missing.discard(row.seq)
+        self.mark([(epoch, row[1]) for row in rows if row[2] == SENT], UNSENT)
+        for low, high in self._db.execute(
+            "SELECT first, last FROM note WHERE epoch = ? AND kind <> 'correction'", (epoch,)
+        ):
+            missing.discard(low, high)
+        return missing
+
+    def begin_life(self, epoch: int) -> None:
+        """Count notes in a new epoch from now on."""
+        self._life = epoch
 
     def take(
         self, state: int, count_max: int, bytes_max: int, *, behind: Key = (-1, -1)
@@ -254,7 +291,7 @@ class Ring:
     def notes(self, device: str) -> tuple[Note, ...]:
         """Return the oldest tombstones that speak of one epoch; they are never changed again."""
         rows = self._db.execute(
-            "SELECT life, number, epoch, first, last, reason, at_us FROM note"
+            "SELECT life, number, epoch, first, last, reason, at_us, kind, offset_us FROM note"
             " WHERE epoch = (SELECT epoch FROM note ORDER BY life, number LIMIT 1)"
             " ORDER BY life, number LIMIT ?",
             (NOTES_IN_THE_AIR_MAX,),
@@ -262,7 +299,7 @@ class Ring:
         self._notes_seen.update((life, number) for life, number, *_ in rows)
         return tuple(
             Note(
-                kind="evicted",
+                kind=kind,
                 author="sensor",
                 life=life,
                 number=number,
@@ -272,8 +309,9 @@ class Ring:
                 last=last,
                 reason=reason,
                 at_us=at_us,
+                offset_us=offset_us,
             )
-            for life, number, epoch, first, last, reason, at_us in rows
+            for life, number, epoch, first, last, reason, at_us, kind, offset_us in rows
         )
 
     def drop_notes(self, keys: Iterable[Key]) -> None:

@@ -5,7 +5,7 @@ of a former store is ignored; a new store makes everything unconfirmed again.
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, Literal
@@ -28,7 +28,9 @@ from plantroom.wire.ranges import RangeSet
 
 Standing = Literal["former", "same", "changed"]
 UNREADABLE: Final = "unreadable"
+MEDIA: Final = "media"
 _HOLES_MAX: Final = 10_000
+_ASKS_MAX: Final = 1_000
 _NOTES_PENDING_MAX: Final = 50_000
 
 
@@ -289,16 +291,16 @@ def _send_again(connection: sqlite3.Connection, book: int, first: int, last: int
     return RangeSet(tables.runs(row[0] for row in rows))
 
 
-def refill(connection: sqlite3.Connection, life: Life, answer: Refill) -> Standing:
+def refill(connection: sqlite3.Connection, life: Life, answer: Refill) -> list[Span]:
     """Answer a request for holes: send again what is here, say again what is booked.
 
-    What was received here but is neither held nor booked any more is `gone`; what was never
-    received is still the sensor's, and nothing is said about it. Nothing is `gone` before all
-    earlier segments are derived.
+    Returns what has to be asked from its sensor: it is neither held nor booked here. (Only where
+    this gateway gave the numbers itself it is `gone`, once all earlier segments are derived.)
     """
+    asks: list[Span] = []
     standing = meet(connection, answer.store_id)
     if standing == "former" or answer.commit < tables.meta(connection, "store_commit", 0):
-        return "former" if standing == "former" else "same"
+        return asks
     pending = connection.execute("SELECT count(*) FROM note WHERE told = 0").fetchone()[0]
     behind = connection.execute(
         "SELECT 1 FROM segment WHERE id > (SELECT segment FROM tap WHERE name = ?)"
@@ -306,31 +308,24 @@ def refill(connection: sqlite3.Connection, life: Life, answer: Refill) -> Standi
         (TAP,),
     ).fetchone()
     for hole in answer.holes[:_HOLES_MAX]:
-        row = connection.execute(
-            "SELECT id FROM book WHERE device = ? AND epoch = ?", (hole.device, hole.epoch)
-        ).fetchone()
-        if row is not None and 0 <= hole.first <= hole.last:
+        if 0 <= hole.first <= hole.last:
             quiet = pending > _NOTES_PENDING_MAX
-            _fill(connection, life, row[0], hole, may_be_gone=not behind, quiet=quiet)
-    return standing
+            asks += _fill(connection, life, hole, may_be_gone=not behind, quiet=quiet)
+    return asks[:_ASKS_MAX]
 
 
-def _fill(  # noqa: PLR0913 -- one hole, with what has been looked up for all of them
-    connection: sqlite3.Connection,
-    life: Life,
-    book: int,
-    hole: Span,
-    *,
-    may_be_gone: bool,
-    quiet: bool,
-) -> None:
+def _fill(
+    connection: sqlite3.Connection, life: Life, hole: Span, *, may_be_gone: bool, quiet: bool
+) -> Iterator[Span]:
     key = (hole.device, hole.epoch)
+    book = books.book_of(connection, *key)
+    books.raise_highest(connection, book, hole.last)
     spans.discard(connection, (book, STORED), hole.first, hole.last)
     books.unsettle(connection, book)
     held = _send_again(connection, book, hole.first, hole.last)
     if quiet:
         return
-    missing = spans.within(connection, (book, RECEIVED), hole.first, hole.last)
+    missing = RangeSet([(hole.first, hole.last)])
     for kind, word in ((EVICTED, "evicted"), (QUARANTINED, "quarantined"), (GONE, "gone")):
         for first, last, reason in spans.touching(connection, (book, kind), hole.first, hole.last):
             span = (max(first, hole.first), min(last, hole.last))
@@ -339,7 +334,10 @@ def _fill(  # noqa: PLR0913 -- one hole, with what has been looked up for all of
                 tables.say(connection, life, word, key, span, reason)  # type: ignore[arg-type]
     for first, last in held:
         missing.discard(first, last)
-    if may_be_gone:
-        for first, last in missing:
-            spans.add(connection, (book, GONE), first, last, "media")
-            tables.say(connection, life, "gone", key, (first, last), "media")
+    (own,) = connection.execute("SELECT own FROM book WHERE id = ?", (book,)).fetchone()
+    for first, last in missing:
+        if not own:
+            yield Span(device=hole.device, epoch=hole.epoch, first=first, last=last)
+        elif may_be_gone:
+            spans.add(connection, (book, GONE), first, last, MEDIA)
+            tables.say(connection, life, "gone", key, (first, last), MEDIA)

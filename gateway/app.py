@@ -26,6 +26,7 @@ from plantroom.certs.enrolled_async import AsyncEnrolled
 from plantroom.certs.enrolment_server import EnrolmentServer
 from plantroom.certs.registry import Registry
 from plantroom.gateway import crossing, identities, ingress
+from plantroom.gateway.asking import Asking
 from plantroom.gateway.bridge import Bridge
 from plantroom.gateway.capabilities import Capabilities
 from plantroom.gateway.crossing import Upward
@@ -35,9 +36,9 @@ from plantroom.gateway.identities import Names
 from plantroom.gateway.ingress import Intake
 from plantroom.gateway.local_views import LocalViews
 from plantroom.gateway.measures import Measures, Sources
-from plantroom.gateway.pace import Pace
+from plantroom.gateway.pace import pace_of
 from plantroom.gateway.queue_schema import MIGRATIONS as QUEUE_TABLES
-from plantroom.gateway.room import Limits
+from plantroom.gateway.room import limits_of
 from plantroom.gateway.settings import GatewaySettings, split_address
 from plantroom.gateway.spool import Queue
 from plantroom.gateway.state_folder import Reserve, StateFolder
@@ -72,35 +73,6 @@ async def main(settings: GatewaySettings) -> None:
     with folder.held():
         async with _opened(settings, folder) as parts:
             await _run(parts, _upward_stages(parts))
-
-
-def limits_of(settings: GatewaySettings) -> Limits:
-    """Return the queue's limits in its own units."""
-    queue = settings.queue
-    return Limits(
-        readings_max=queue.readings_max,
-        bytes_max=queue.bytes_max,
-        age_us_max=int(queue.age_s_max * 1_000_000),
-        disk_free_bytes_min=queue.disk_free_bytes_min,
-        policy=queue.policy,  # type: ignore[arg-type]  # checked by its choices
-        quarantine_bytes_max=queue.quarantine_bytes_max,
-        history_bytes_max=queue.history_bytes_max,
-    )
-
-
-def pace_of(settings: GatewaySettings) -> Pace:
-    """Return the bridge's sizes and times in its own units."""
-    bridge = settings.bridge
-    return Pace(
-        live_readings_max=bridge.live_readings_max,
-        backfill_readings_max=bridge.backfill_readings_max,
-        batch_bytes_max=bridge.batch_bytes_max,
-        linger_s=bridge.linger_ms / 1000,
-        window=bridge.window,
-        hello_s=bridge.hello_s,
-        answer_timeout_s=bridge.answer_timeout_s,
-        bytes_per_s_max=bridge.bytes_per_s_max,
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +184,7 @@ class _Stages:
     views: LocalViews
     deriver: Deriver
     bridge: Bridge
+    asking: Asking
     capabilities: Capabilities
     measures: Measures
 
@@ -223,12 +196,19 @@ def _upward_stages(parts: _Parts) -> _Stages:
     upward = Upward(
         site=parts.site, trust_domain=parts.trust_domain, own_publisher=str(parts.names.cloud)
     )
+    asking = Asking(
+        site=parts.site,
+        trust_domain=parts.trust_domain,
+        publish=parts.publish,
+        clock=parts.clock,
+    )
     views = LocalViews(
         parts.board,
         parts.queue,
         site=parts.site,
         trust_domain=parts.trust_domain,
         clock=parts.clock,
+        alarm=asking.alarm,
     )
     bridge = Bridge(
         parts.queue,
@@ -241,10 +221,12 @@ def _upward_stages(parts: _Parts) -> _Stages:
         chance=random.random,
         deliver=parts.deliver,
         presence=parts.presence,
+        sensors=asking,
     )
 
     def derived(intakes: list[Intake]) -> None:
         views.derived(intakes)
+        asking.derived(intakes)
         bridge.wake()
 
     deriver = Deriver(
@@ -272,6 +254,7 @@ def _upward_stages(parts: _Parts) -> _Stages:
         views=views,
         deriver=deriver,
         bridge=bridge,
+        asking=asking,
         capabilities=capabilities,
         measures=_measures(parts, bridge, holding),
     )
@@ -339,6 +322,7 @@ async def _run(parts: _Parts, stages: _Stages) -> None:
         start("building-identity", parts.building.run())
         start("rotate", admission.rotate(parts.building, context))
         start("derive", stages.deriver.run())
+        start("ask", stages.asking.run())
         start("presence", stages.views.run())
         start("measure", stages.measures.run())
         start("capabilities", stages.capabilities.run())

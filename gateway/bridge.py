@@ -6,7 +6,7 @@ to 30 s; what is in the air stays in the air and is sent again, unchanged, on th
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Literal
 
@@ -15,9 +15,9 @@ from plantroom.gateway.exchange import Exchange
 from plantroom.gateway.lanes import Lanes
 from plantroom.gateway.pace import Pace, Progress
 from plantroom.gateway.spool import Queue
-from plantroom.gateway.uplink import Uplink
+from plantroom.gateway.uplink import Sensors, Uplink
 from plantroom.wire.clock import Clock
-from plantroom.wire.envelope import Presence
+from plantroom.wire.envelope import Presence, Span
 from plantroom.wire.errors import PlantroomError
 from plantroom.wire.link import Link, Message
 
@@ -39,6 +39,20 @@ def backoff_s(failures: int, chance: float) -> float:
     return chance * min(_BACKOFF_S_MAX, _BACKOFF_S_MIN * 2.0 ** min(failures - 1, 10))
 
 
+class Nobody:
+    """No sensors: a bridge that stands alone."""
+
+    async def resend(self, holes: Sequence[Span]) -> None:
+        """Ask nobody."""
+
+    def reused(self, device: str, epoch: int) -> None:
+        """Tell nobody."""
+
+    def alarm(self, rule: str, device: str, text: str) -> None:
+        """Cry out to the log alone."""
+        _log.error("alarm %s of %s: %s", rule, device, text)
+
+
 class Bridge:
     """The gateway's one way to the cloud."""
 
@@ -55,6 +69,7 @@ class Bridge:
         chance: Callable[[], float],
         deliver: Callable[[Message], Awaitable[object]],
         presence: Callable[[bool], Presence],
+        sensors: Sensors | None = None,
     ) -> None:
         self._queue = queue
         self._upward = upward
@@ -66,6 +81,7 @@ class Bridge:
         self._chance = chance
         self._deliver = deliver
         self._presence = presence
+        self._sensors = sensors or Nobody()
         self._lanes = Lanes(pace.window)
         self._uplink: Uplink | None = None
         self._ended = asyncio.Event()
@@ -230,6 +246,7 @@ class Bridge:
             clock=self._clock,
             progress=self.progress,
             presence=self._presence,
+            sensors=self._sensors,
         )
         uplink.ready = ready
         return uplink

@@ -72,6 +72,7 @@ class Intake:
     notes: list[Note] = field(default_factory=list)
     bad: list[Bad] = field(default_factory=list)
     claim: tuple[int, int, int] | None = None
+    reused: set[int] = field(default_factory=set)  # epochs that name two readings; by posting
     delivery: tuple[str, int, bool, bytes] | None = None
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sqlite3
+from collections.abc import Callable
 
 from plantroom.gateway import stored
 from plantroom.gateway.ingress import Intake, Row, device_id
@@ -22,12 +23,21 @@ _log = logging.getLogger("plantroom.gateway.local_views")
 _HISTORY_ROWS_MAX = 20_000
 _BIRTHS_MAX = 10_000
 
+Alarm = Callable[[str, str, str], None]  # rule, device, text
+
 
 class LocalViews:
     """Keeps the building's board, also while the cloud is away."""
 
-    def __init__(
-        self, board: Board, queue: Queue, *, site: str, trust_domain: str, clock: Clock
+    def __init__(  # noqa: PLR0913 -- its collaborators, each named
+        self,
+        board: Board,
+        queue: Queue,
+        *,
+        site: str,
+        trust_domain: str,
+        clock: Clock,
+        alarm: Alarm,
     ) -> None:
         self._board = board
         self._queue = queue
@@ -35,6 +45,7 @@ class LocalViews:
         self._trust_domain = trust_domain
         self._clock = clock
         self._births: asyncio.Queue[tuple[str, Presence]] = asyncio.Queue(_BIRTHS_MAX)
+        self._alarm = alarm
         self.rolled_back = 0
 
     @property
@@ -83,8 +94,8 @@ class LocalViews:
             device = device_id(self._trust_domain, name)
             if not await self._queue.note_heads(device, sane, current=birth.epoch):
                 self.rolled_back += 1
-                _log.error(
-                    "device %s reports less than is known of it: it has been rolled back", name
+                self._alarm(
+                    "rolled-back", device, "it reports less than is known of it: restored or cloned"
                 )
 
     async def history(self, query: HistoryQuery) -> Series | None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from plantroom.gateway.settings import GatewaySettings
 from plantroom.wire.clock import Clock
 
 
@@ -20,6 +21,21 @@ class Pace:
     hello_bytes_max: int = 1_000_000
     answer_timeout_s: float = 30.0
     bytes_per_s_max: int = 0
+
+
+def pace_of(settings: GatewaySettings) -> Pace:
+    """Return the bridge's sizes and times in its own units."""
+    bridge = settings.bridge
+    return Pace(
+        live_readings_max=bridge.live_readings_max,
+        backfill_readings_max=bridge.backfill_readings_max,
+        batch_bytes_max=bridge.batch_bytes_max,
+        linger_s=bridge.linger_ms / 1000,
+        window=bridge.window,
+        hello_s=bridge.hello_s,
+        answer_timeout_s=bridge.answer_timeout_s,
+        bytes_per_s_max=bridge.bytes_per_s_max,
+    )
 
 
 class Progress:

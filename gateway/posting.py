@@ -83,7 +83,8 @@ class Posting:
             book = self._book(intake.device, epoch)
             book.known = max(book.known, last)
         for row in intake.rows:
-            self._row(self._book(intake.device, row.epoch), row)
+            if self._row(self._book(intake.device, row.epoch), row):
+                intake.reused.add(row.epoch)
         self._unkeyed(intake)
         if intake.delivery is not None:
             self._samples(intake, intake.delivery)
@@ -100,7 +101,8 @@ class Posting:
             book = self._books[key] = _Book(number, device, epoch, highest, highest, booked)
         return book
 
-    def _row(self, book: _Book, row: Row) -> None:
+    def _row(self, book: _Book, row: Row) -> bool:
+        """Take in a reading; whether its key is that of another one."""
         if row.seq > book.highest:
             if row.seq > book.highest + 1:
                 self._hole(book, row.seq)
@@ -109,7 +111,7 @@ class Posting:
                 self._lift(book, row.seq)
             self._queue(book, row, WAITING)
             book.hashes.append((row.seq, row.hash))
-            return
+            return False
         held = book.fresh.get(row.seq)
         if held is None:
             found = self._sql.execute(
@@ -122,6 +124,8 @@ class Posting:
             self.duplicates += 1
         else:
             self._reused(book, row)
+            return True
+        return False
 
     def _queue(self, book: _Book, row: Row, state: int) -> None:
         book.fresh[row.seq] = row.hash
@@ -228,7 +232,10 @@ class Posting:
             now_us=self._life.clock.wall_us(),
         )
         for row in rows:
-            self._row(self._book(intake.device, row.epoch), row)
+            book = self._book(intake.device, row.epoch)
+            if row.seq == 0:
+                self._sql.execute("UPDATE book SET own = 1 WHERE id = ?", (book.id,))
+            self._row(book, row)
         intake.rows += rows  # for the views, after the commit
         for error in bad:
             self._bad(intake.device, Bad(error.reason, error.what, delivery[3]))

@@ -118,4 +118,6 @@ CREATE TABLE meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE tally(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
 
-MIGRATIONS: Final[dict[str, tuple[str, ...]]] = {"queue": (_FIRST,)}
+_OWN_EPOCHS = "ALTER TABLE book ADD COLUMN own INTEGER NOT NULL DEFAULT 0;"
+
+MIGRATIONS: Final[dict[str, tuple[str, ...]]] = {"queue": (_FIRST, _OWN_EPOCHS)}

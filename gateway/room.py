@@ -12,6 +12,7 @@ from typing import Literal
 
 from plantroom.gateway import books, tables
 from plantroom.gateway.queue_schema import AGAIN, CONFIRMED, EVICTED, WAITING
+from plantroom.gateway.settings import GatewaySettings
 from plantroom.gateway.tables import Depth, Life
 from plantroom.wire import spans
 
@@ -30,6 +31,20 @@ class Limits:
     policy: Policy
     quarantine_bytes_max: int
     history_bytes_max: int = 1 << 62
+
+
+def limits_of(settings: GatewaySettings) -> Limits:
+    """Return the queue's limits in its own units."""
+    queue = settings.queue
+    return Limits(
+        readings_max=queue.readings_max,
+        bytes_max=queue.bytes_max,
+        age_us_max=int(queue.age_s_max * 1_000_000),
+        disk_free_bytes_min=queue.disk_free_bytes_min,
+        policy=queue.policy,  # type: ignore[arg-type]  # checked by its choices
+        quarantine_bytes_max=queue.quarantine_bytes_max,
+        history_bytes_max=queue.history_bytes_max,
+    )
 
 
 def excess(limits: Limits, depth: Depth) -> Depth:

@@ -21,7 +21,7 @@ from plantroom.gateway.queue_schema import CONFIRMED, TAP, WAITING
 from plantroom.gateway.room import Limits
 from plantroom.gateway.tables import Depth, Life
 from plantroom.wire.database import Database
-from plantroom.wire.envelope import Book, Lane, Receipt, Refill, Welcome
+from plantroom.wire.envelope import Book, Lane, Receipt, Refill, Span, Welcome
 
 _PAGE_BYTES_MIN: Final = 512
 _SLACK_BYTES: Final = 8 * 1024 * 1024  # stays free in the file, for what arrives next
@@ -241,14 +241,18 @@ class Queue:
         self._line.rewind(0)
         return found
 
-    async def refill(self, answer: Refill) -> Standing:
-        """Answer a request for holes."""
+    async def refill(self, answer: Refill) -> list[Span]:
+        """Answer a request for holes; return what only the sensors can still have."""
         return await self._database.write(partial(self._refill, answer))
 
-    def _refill(self, answer: Refill, sql: sqlite3.Connection) -> Standing:
-        standing = answers.refill(sql, self._life, answer)
+    def _refill(self, answer: Refill, sql: sqlite3.Connection) -> list[Span]:
+        asks = answers.refill(sql, self._life, answer)
         self._line.rewind(0)
-        return standing
+        return asks
+
+    async def store_known(self) -> tuple[str, int]:
+        """Return the store that we know, and the highest of its commits that we have heard of."""
+        return await self._database.read(_store_known)
 
     async def hello_books(self, *, books_max: int, bytes_max: int) -> list[Book]:
         """Return the books whose turn it is to be told."""
@@ -305,6 +309,10 @@ class Queue:
     async def recent(self, device: str, limit: int) -> list[bytes]:
         """Return the latest readings of a device that are still here, as canonical CBOR."""
         return await self._database.read(partial(tables.recent, device=device, limit=limit))
+
+
+def _store_known(sql: sqlite3.Connection) -> tuple[str, int]:
+    return str(tables.meta(sql, "store_id", "")), int(tables.meta(sql, "store_commit", 0))
 
 
 def _one(sql: sqlite3.Connection, query: str, values: tuple[object, ...]) -> Any:

@@ -6,17 +6,19 @@ is open proves nothing. An answer that stays away for too long ends the connecti
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from plantroom.gateway import packing
 from plantroom.gateway.exchange import Exchange
 from plantroom.gateway.lanes import LANES, Flight, Lanes
 from plantroom.gateway.line import Taken
 from plantroom.gateway.pace import Pace, Progress
+from plantroom.gateway.posting import REUSE
 from plantroom.gateway.spool import Queue
 from plantroom.wire import envelope, topics
 from plantroom.wire.clock import Clock
-from plantroom.wire.envelope import Hello, Lane, Presence, Receipt, Refill, Welcome
+from plantroom.wire.envelope import Hello, Lane, Presence, Receipt, Refill, Span, Welcome
 from plantroom.wire.errors import (
     EnvelopeError,
     TopicError,
@@ -35,6 +37,22 @@ _HELLOS_MAX = 50
 _CLOSING_S = 1.0
 
 
+class Sensors(Protocol):
+    """What is behind the gateway, as far as the delivery asks of it (`gateway.asking.Asking`)."""
+
+    async def resend(self, holes: Sequence[Span]) -> None:
+        """Ask for readings that are neither in the cloud nor here."""
+        ...
+
+    def reused(self, device: str, epoch: int) -> None:
+        """Say that an epoch names two readings."""
+        ...
+
+    def alarm(self, rule: str, device: str, text: str) -> None:
+        """Raise an alarm."""
+        ...
+
+
 class Uplink:
     """The stages of one connection."""
 
@@ -50,6 +68,7 @@ class Uplink:
         clock: Clock,
         progress: Progress,
         presence: Callable[[bool], Presence],
+        sensors: Sensors,
     ) -> None:
         self._link = link
         self._queue = queue
@@ -60,6 +79,7 @@ class Uplink:
         self._clock = clock
         self._progress = progress
         self._presence = presence
+        self._sensors = sensors
         self._work = {lane: asyncio.Event() for lane in LANES}
         self._live_idle = asyncio.Event()
         self._live_idle.set()
@@ -166,6 +186,9 @@ class Uplink:
             self._lanes.answered(flight.number, self._clock.monotonic_us())
             self._progress.heard()
             self._progress.confirmed += outcome.confirmed
+            for span in answer.quarantined:
+                if span.reason == REUSE:
+                    self._sensors.reused(span.device, span.epoch)
         self.wake()
 
     async def _unreadable(self, flight: Flight) -> None:
@@ -187,7 +210,8 @@ class Uplink:
             return
         for line in imbalances:
             self._progress.imbalances += 1
-            _log.error("ledger does not close between gateway and cloud: %s", line)
+            device, _, text = line.partition(" ")
+            self._sensors.alarm("ledger-imbalance", device, f"gateway and cloud disagree: {text}")
         self._progress.heard()
         if answer.number == self._progress.hellos:
             self._hello_open_us = None
@@ -196,7 +220,9 @@ class Uplink:
         self.wake()
 
     async def _refill(self, answer: Refill) -> None:
-        await self._queue.refill(answer)
+        asks = await self._queue.refill(answer)
+        if asks:
+            await self._sensors.resend(asks)
         self.wake()
 
     # hello
@@ -227,11 +253,14 @@ class Uplink:
         self._progress.hellos += 1
         self._hello_open_us = self._hello_open_us or self._clock.monotonic_us()
         self._welcomed.clear()
+        store_id, commit = await self._queue.store_known()
         hello = Hello(
             incarnation=self._queue.incarnation,
             number=self._progress.hellos,
             gateway=GATEWAY,
             books=tuple(books),
+            store_id=store_id,
+            commit=commit,
         )
         topic = topics.build("uplink/{gateway}/hello", self._site, GATEWAY)
         await self._publish(Message(topic=topic, payload=envelope.encode(hello)))

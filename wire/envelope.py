@@ -106,12 +106,18 @@ class Book:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """The gateway's books, at every connect and every few minutes; `number` names the answer."""
+    """The gateway's books, at every connect and every few minutes; `number` names the answer.
+
+    `commit` is the highest commit of `store_id` that it has heard of: a store that has fewer was
+    restored from a backup.
+    """
 
     incarnation: int
     number: int
     gateway: str
     books: tuple[Book, ...] = ()
+    store_id: str = ""
+    commit: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

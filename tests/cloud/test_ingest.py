@@ -170,3 +170,77 @@ def test_metrics_say_all_of_it(tmp_path: Path) -> None:
         assert found["plantroom_ingest_duplicates_total"] == 1
 
     play(tmp_path, act)
+
+
+def hello(incarnation: int = 7, **more: Any) -> Message:
+    said = Hello(incarnation=incarnation, number=1, gateway="gateway", **more)
+    return Message(topic="v1/building-1/uplink/gateway/hello", payload=envelope.encode(said))
+
+
+def alarms(messages: Sequence[Message]) -> list[str]:
+    return [each.topic for each in messages if "/alarm/" in each.topic and each.retain]
+
+
+def test_a_store_restored_from_a_backup_takes_a_new_name_and_is_refilled(tmp_path: Path) -> None:
+    async def before(ingest: Ingest, _: Faulty, __: list[Reading]) -> None:
+        await ingest.take([live(0, 1)])
+
+    play(tmp_path, before)
+    backup = (tmp_path / "store.db").read_bytes()
+    known: dict[str, Any] = {}
+
+    async def later(ingest: Ingest, _: Faulty, __: list[Reading]) -> None:
+        (receipt,) = answers(await ingest.take([live(2, 3, number=2)]))
+        known.update(store_id=receipt.store_id, commit=receipt.commit)
+
+    play(tmp_path, later)
+    (tmp_path / "store.db").write_bytes(backup)
+
+    async def restored(ingest: Ingest, store: Faulty, _: list[Reading]) -> None:
+        assert store.store_id == known["store_id"]
+        found = await ingest.take([hello(**known)])
+        assert alarms(found) == ["v1/building-1/alarm/store-restored/gateway"]
+        welcome = answers([each for each in found if "/receipt/" in each.topic])[0]
+        assert welcome.store_id == store.store_id != known["store_id"]
+        (receipt,) = answers(await ingest.take([live(2, 3, number=2)]))
+        assert receipt.store_id == store.store_id
+        again = await ingest.take([hello(store_id=receipt.store_id, commit=receipt.commit)])
+        assert alarms(again) == []
+        assert store.store_id == receipt.store_id
+
+    play(tmp_path, restored)
+
+    async def after(_: Ingest, store: Faulty, __: list[Reading]) -> None:
+        assert store.store_id != known["store_id"]
+
+    play(tmp_path, after)
+
+
+def test_a_gateway_that_has_just_started_is_asked_for_every_hole_of_its_site(
+    tmp_path: Path,
+) -> None:
+    """Its disk may be gone, so that it no longer knows of the book."""
+
+    async def act(ingest: Ingest, _: Faulty, __: list[Reading]) -> None:
+        await ingest.take([live(0, 5)])
+        found = await ingest.take([hello(incarnation=8)])
+        refill = next(one for one in answers(found) if isinstance(one, Refill))
+        assert [(hole.device, hole.first, hole.last) for hole in refill.holes] == [(DEVICE, 1, 4)]
+        assert len(await ingest.take([hello(incarnation=8)])) == 1  # of its own books from now on
+
+    play(tmp_path, act)
+
+
+def test_two_gateways_with_one_identity_raise_an_alarm_and_nothing_is_doubled(
+    tmp_path: Path,
+) -> None:
+    async def act(ingest: Ingest, store: Faulty, _: list[Reading]) -> None:
+        assert alarms(await ingest.take([live(0, 1, incarnation=1)])) == []
+        assert alarms(await ingest.take([live(1, 2, incarnation=2)])) == []
+        found = await ingest.take([live(2, 3, incarnation=1, number=2)])
+        assert alarms(found) == ["v1/building-1/alarm/interleaved-gateway/gateway"]
+        (book,) = await store.books()
+        assert list(book.stored) == [(0, 3)]
+        assert ingest.counts["stored"] == 4
+
+    play(tmp_path, act)

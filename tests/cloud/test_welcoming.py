@@ -1,5 +1,6 @@
 from plantroom.cloud.store import StoredBook
 from plantroom.cloud.welcoming import RANGES_PER_ANSWER, refill, welcomes
+from plantroom.cloud.welcoming import asked as named
 from plantroom.wire.envelope import Book, Hello
 from plantroom.wire.ranges import RangeSet
 from tests.fakes.deliveries import DEVICE
@@ -53,16 +54,16 @@ def test_large_answer_comes_in_parts() -> None:
 
 
 def test_holes_are_asked_for_and_what_is_noted_is_not() -> None:
-    asked = refill(hello(1), [stored((0, 1), highest=5)], store_id="s", commit=3, holes_max=10)
+    asked = refill([stored((0, 1), highest=5)], store_id="s", commit=3, holes_max=10)
     assert asked is not None
     assert [(hole.first, hole.last) for hole in asked.holes] == [(4, 5)]
     whole = [stored((0, 1), (4, 5), highest=5)]
-    assert refill(hello(1), whole, store_id="s", commit=3, holes_max=10) is None
+    assert refill(whole, store_id="s", commit=3, holes_max=10) is None
 
 
 def test_holes_of_one_answer_are_bounded_and_only_of_books_in_the_hello() -> None:
     gappy = stored(*[(n, n) for n in range(10, 100, 2)], highest=100)
-    asked = refill(hello(1), [gappy], store_id="s", commit=3, holes_max=7)
+    asked = refill(named(hello(1), [gappy]), store_id="s", commit=3, holes_max=7)
     assert asked is not None
     assert len(asked.holes) == 7
-    assert refill(hello(2), [gappy], store_id="s", commit=3, holes_max=7) is None
+    assert refill(named(hello(2), [gappy]), store_id="s", commit=3, holes_max=7) is None

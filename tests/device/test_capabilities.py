@@ -2,11 +2,19 @@ from typing import Any
 
 import pytest
 
-from plantroom.device.capabilities import READINGS_MAX, Calls, read_sensors, reading_table
+from plantroom.device.capabilities import (
+    RANGES_MAX,
+    READINGS_MAX,
+    Calls,
+    read_sensors,
+    reading_table,
+    renew_epoch,
+    resend,
+)
 from plantroom.device.capabilities import sync_buffered as make_sync
 from plantroom.wire import envelope
 from plantroom.wire.envelope import Call, Reply
-from plantroom.wire.errors import UnreachableError
+from plantroom.wire.errors import EnvelopeError, UnreachableError
 from plantroom.wire.reading import Point, Reading
 from tests.fakes.readings import hvac_reading
 
@@ -161,3 +169,33 @@ def test_sync_buffered_says_what_waits_and_hurries() -> None:
     assert hurried == [True]
     reply = envelope.encode(Reply(id="a", data=answer))
     assert len(reply) < envelope.CALL_BYTES_MAX
+
+
+def test_the_gateway_asks_for_ranges_and_nothing_else_is_understood() -> None:
+    asked: list[Any] = []
+
+    def again(epoch: int, ranges: list[tuple[int, int]]) -> dict[str, int]:
+        asked.append((epoch, ranges))
+        return {"again": 1, "gone": 0}
+
+    capability = resend(again)
+    assert capability({"epoch": 7, "ranges": [[0, 4], [9, 9]]}) == {"again": 1, "gone": 0}
+    assert asked == [(7, [(0, 4), (9, 9)])]
+    for wrong in (
+        None,
+        {"epoch": 7},
+        {"epoch": 7, "ranges": [[4, 0]]},
+        {"epoch": 7, "ranges": [[0, 1, 2]]},
+        {"epoch": -1, "ranges": [[0, 1]]},
+        {"epoch": 7, "ranges": [[0, 1]] * (RANGES_MAX + 1)},
+        {"epoch": 7, "ranges": [[0, 2**60]]},
+    ):
+        with pytest.raises(EnvelopeError):
+            capability(wrong)
+    assert len(asked) == 1
+
+
+def test_the_gateway_has_an_epoch_renewed() -> None:
+    assert renew_epoch(lambda epoch: epoch + 1)({"epoch": 7}) == {"epoch": 8}
+    with pytest.raises(EnvelopeError):
+        renew_epoch(lambda epoch: epoch)({"epoch": "7"})

@@ -4,7 +4,8 @@ from typing import Any
 from plantroom.gateway import answers
 from plantroom.gateway.lanes import Flight, Lanes
 from plantroom.gateway.queue_schema import AGAIN, CONFIRMED
-from plantroom.wire.envelope import Book, Receipt, Refill, Span, Welcome
+from plantroom.wire import cbor, senml
+from plantroom.wire.envelope import Book, Note, Receipt, Refill, Span, Welcome
 
 
 async def fly(rig: Any, count: int = 100, lanes: Lanes | None = None) -> Flight:
@@ -156,9 +157,55 @@ def test_nothing_is_gone_before_earlier_segments_are_derived(make_rig: Any, lab:
         assert sorted(await rig.seqs()) == list(range(10))
         await rig.database.write(lambda sql: sql.execute("DELETE FROM reading WHERE seq < 3"))
         for _ in range(2):
-            await rig.queue.refill(refill)
-        said = {(note.kind, note.first, note.last) for note in await rig.notes()}
-        assert said == {("gone", 0, 2)}  # 10 to 20 never came: they are still the sensor's
+            asks = await rig.queue.refill(refill)
+            assert [(ask.first, ask.last) for ask in asks] == [(0, 2), (10, 20)]
+        assert await rig.notes() == []  # the sensor's ring may still have them
+        gone = Note(
+            kind="gone",
+            author="sensor",
+            life=7,
+            number=0,
+            device=lab.device(),
+            epoch=7,
+            first=0,
+            last=4,
+            reason="media",
+            at_us=1,
+        )
+        await rig.receive(lab.notes_arrival([gone]))
+        assert {(n.kind, n.first, n.last) for n in await rig.notes()} == {("gone", 0, 2)}
+
+    asyncio.run(scenario())
+
+
+def test_a_hole_of_a_book_that_was_lost_with_the_disk_is_asked_of_its_sensor(
+    make_rig: Any, lab: Any
+) -> None:
+    async def scenario() -> None:
+        rig = make_rig()
+        await rig.start()
+        [ask] = await rig.queue.refill(Refill(store_id="a", commit=9, holes=(span(lab, 5, 8),)))
+        assert (ask.device, ask.epoch, ask.first, ask.last) == (lab.device(), 7, 5, 8)
+        book = await rig.book()
+        assert (book["highest"], book["received"]) == (8, [])
+
+    asyncio.run(scenario())
+
+
+def test_what_this_gateway_has_numbered_itself_is_gone_without_asking(
+    make_rig: Any, lab: Any
+) -> None:
+    async def scenario() -> None:
+        rig = make_rig()
+        await rig.start()
+        unnumbered = cbor.dumps([{senml.N: "t", senml.V: 1.0, senml.BT: 1.79e9}])
+        await rig.receive(lab.pack([], payload=unnumbered))
+        [book] = await rig.queue.ledger()
+        await rig.database.write(lambda sql: sql.execute("DELETE FROM reading") and None)
+        hole = Span(device=lab.device(), epoch=book["epoch"], first=0, last=0)
+        assert await rig.queue.refill(Refill(store_id="a", commit=9, holes=(hole,))) == []
+        [note] = await rig.notes()
+        assert (note.kind, note.epoch, note.reason) == ("gone", book["epoch"], "media")
 
     asyncio.run(scenario())
 

@@ -1,11 +1,11 @@
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 
-from plantroom.gateway.bridge import Bridge, backoff_s
+from plantroom.gateway.bridge import Bridge, Nobody, backoff_s
 from plantroom.gateway.crossing import Upward
 from plantroom.gateway.pace import Pace
 from plantroom.wire.envelope import Presence, Refill, Span
@@ -41,6 +41,7 @@ def make_bridge(rig: Any, cloud: Any, lab: Any, **more: Any) -> Bridge:
         chance=lambda: 0.01,
         deliver=deliver,
         presence=lambda online: Presence(online=online, epoch=rig.queue.incarnation),
+        sensors=more.pop("sensors", None),
     )
 
 
@@ -250,13 +251,26 @@ def test_what_the_cloud_quarantines_is_booked_and_does_not_block(make_rig: Any, 
     asyncio.run(scenario())
 
 
-def test_a_refill_is_answered_from_the_queue_the_books_or_gone(make_rig: Any, lab: Any) -> None:
+class Listening(Nobody):
+    """Sensors that only remember what they were asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Span] = []
+
+    async def resend(self, holes: Sequence[Span]) -> None:
+        self.asked += holes
+
+
+def test_a_refill_is_answered_from_the_queue_the_books_or_the_sensor(
+    make_rig: Any, lab: Any
+) -> None:
     async def scenario() -> None:
         rig, cloud = make_rig(), lab.SimCloud()
         await rig.start()
         await rig.receive(lab.pack(map(lab.reading, range(10))))
         await rig.receive(lab.pack([], payload=b"\xff", user={"range": "7/10/11"}))
-        bridge = make_bridge(rig, cloud, lab)
+        sensors = Listening()
+        bridge = make_bridge(rig, cloud, lab, sensors=sensors)
 
         async def work() -> None:
             await drained(rig, bridge)
@@ -267,11 +281,12 @@ def test_a_refill_is_answered_from_the_queue_the_books_or_gone(make_rig: Any, la
             hole = Span(device=lab.device(), epoch=7, first=4, last=20)
             refill = Refill(store_id=cloud.store_id, commit=cloud.commits, holes=(hole,))
             cloud.send(cloud.links[-1], f"v1/{lab.SITE}/refill/gateway", refill)
-            await lab.until(lambda: 6 in cloud.seqs() and len(cloud.noted) == 2)
+            await lab.until(lambda: 6 in cloud.seqs() and len(cloud.noted) == 1)
 
         await with_bridge(bridge, work)
         said = {(note.kind, note.first, note.last) for note in cloud.noted.values()}
-        assert said == {("gone", 4, 4), ("quarantined", 10, 11)}
+        assert said == {("quarantined", 10, 11)}
+        assert [(hole.first, hole.last) for hole in sensors.asked] == [(4, 4), (12, 20)]
 
     asyncio.run(scenario())
 

@@ -14,7 +14,7 @@ def test_nothing_was_heard_until_something_was(lab: Any) -> None:
 
 
 def test_the_defaults_are_those_of_the_settings() -> None:
-    from plantroom.gateway.app import pace_of
+    from plantroom.gateway.pace import pace_of
     from plantroom.gateway.settings import GatewaySettings
 
     assert pace_of(GatewaySettings()) == Pace()

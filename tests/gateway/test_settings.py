@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from plantroom.gateway.app import limits_of, pace_of
+from plantroom.gateway.pace import pace_of
+from plantroom.gateway.room import limits_of
 from plantroom.gateway.settings import GatewaySettings, read, split_address
 from plantroom.wire import settings
 from plantroom.wire.errors import ConfigError

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from plantroom.gateway.bridge import Nobody
 from plantroom.gateway.crossing import Upward
 from plantroom.gateway.exchange import Exchange
 from plantroom.gateway.lanes import Lanes
@@ -33,6 +34,7 @@ def make(rig: Any, lab: Any, link: Any, **pace: Any) -> tuple[Uplink, Lanes, Pro
         clock=rig.clock,
         progress=progress,
         presence=lambda online: Presence(online=online, epoch=rig.queue.incarnation),
+        sensors=Nobody(),
     )
     return uplink, lanes, progress
 
