@@ -52,6 +52,7 @@ class IngestLink:
         self._waiting: asyncio.Queue[Message] = asyncio.Queue(waiting_max)
         self._link: Link | None = None
         self._linked = asyncio.Event()
+        self._stopping = False
         self.trouble = ""
 
     @property
@@ -64,6 +65,18 @@ class IngestLink:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._work(), name="cloud.ingest-work")
             tasks.create_task(self._stay_connected(), name="cloud.ingest-connect")
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                self._stopping = True  # before the tasks are cancelled
+
+    def _heed_stop(self) -> None:
+        """Let a stop be a stop: a TaskGroup that fails while it is cancelled forgets that it was.
+
+        A front broker that stops with us breaks the connection in that very moment.
+        """
+        if self._stopping:
+            raise asyncio.CancelledError
 
     async def _stay_connected(self) -> NoReturn:
         wait_s = RETRY_S[0]
@@ -72,7 +85,7 @@ class IngestLink:
                 await self._session()
             except* PlantroomError as group:
                 error = _first(group)
-            _heed_cancellation()
+            self._heed_stop()
             if self.connected:
                 wait_s = RETRY_S[0]
             self._unlink(self._link)
@@ -144,7 +157,7 @@ class IngestLink:
             except* UnreachableError:
                 self._unlink(link)
                 done = False
-            _heed_cancellation()
+            self._heed_stop()
 
 
 async def _publish_all(link: Link, answers: Sequence[Message]) -> None:
@@ -159,16 +172,6 @@ async def _publish_all(link: Link, answers: Sequence[Message]) -> None:
         for answer, task in zip(part, sent, strict=True):
             if task.result() >= 0x80:
                 LOG.error("answer on %s refused: 0x%02x", answer.topic, task.result())
-
-
-def _heed_cancellation() -> None:
-    """Let a stop be a stop: a TaskGroup that fails while it is cancelled forgets that it was.
-
-    A front broker that stops with us breaks the connection in that very moment.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 def _first(group: BaseExceptionGroup[PlantroomError]) -> PlantroomError:
