@@ -27,7 +27,7 @@ from plantroom.device.settings import DeviceSettings, host_port
 from plantroom.device.stages import Stages
 from plantroom.device.uplink import Manners, Uplink
 from plantroom.wire import tls
-from plantroom.wire.clock import Clock, SystemClock, is_plausible
+from plantroom.wire.clock import Clock, SystemClock, boot_name, is_plausible
 from plantroom.wire.envelope import Presence
 from plantroom.wire.errors import StorageCorruptError, StorageError
 from plantroom.wire.identity import Identity
@@ -140,6 +140,7 @@ def _outbox(settings: DeviceSettings, clock: Clock, journal: Journal) -> Outbox:
             limits=limits,
             clock=clock,
             randbits=secrets.randbits,
+            boot=boot_name(),
         )
 
     try:

@@ -68,6 +68,7 @@ class Outbox:
         limits: Limits,
         clock: Clock,
         randbits: Callable[[int], int],
+        boot: str,
     ) -> None:
         self._db = connection
         self._path = path
@@ -76,6 +77,7 @@ class Outbox:
         self._lock = threading.RLock()
         self._watchers: list[Callable[[], None]] = []
         self._randbits = randbits
+        self._boot = boot
         with translated(path), connection:
             connection.execute("BEGIN IMMEDIATE")
             self.epoch = self._new_epoch()
@@ -84,7 +86,7 @@ class Outbox:
             self._ran_before_us = int(self._recall("ran_us") or 0) - clock.monotonic_us()
 
     @classmethod
-    def open(
+    def open(  # noqa: PLR0913 -- as above
         cls,
         path: Path,
         *,
@@ -92,8 +94,11 @@ class Outbox:
         limits: Limits,
         clock: Clock,
         randbits: Callable[[int], int],
+        boot: str = "",
     ) -> "Outbox":
         """Open (or make) the file and begin a new epoch.
+
+        `boot` names this boot of the machine: the time since it is the same for all lives in it.
 
         Raises:
             StorageCorruptError: when the file is damaged; `set_aside` moves it out of the way.
@@ -108,7 +113,13 @@ class Outbox:
             if verdict != "ok":
                 raise StorageCorruptError(f"outbox is damaged: {verdict}", where=str(path))
             return cls(
-                connection, path, device=device, limits=limits, clock=clock, randbits=randbits
+                connection,
+                path,
+                device=device,
+                limits=limits,
+                clock=clock,
+                randbits=randbits,
+                boot=boot,
             )
         except BaseException:
             connection.close()
@@ -191,6 +202,7 @@ class Outbox:
                 if one.position is not None:
                     self._remember("position", one.position)
                 consumed += 1
+            self._keep_time(readings, at_us)
             self._ring.expire(ran_us, at_us)
             self._ring.make_room(at_us)
             self._db.execute(
@@ -198,6 +210,27 @@ class Outbox:
             )
             self._remember("ran_us", ran_us)
         return Stored(tuple(readings), consumed)
+
+    def _keep_time(self, readings: Iterable[Reading], at_us: int) -> None:
+        """Remember epochs with readings that say the time since boot only, and correct them.
+
+        The correction is told once the clock can be right, for every life of this boot; those of an
+        earlier boot can no longer be known.
+        """
+        if any(reading.time_us is None for reading in readings):
+            self._db.execute(
+                "INSERT OR IGNORE INTO timeless VALUES(?, ?)", (self.epoch, self._boot)
+            )
+        if not is_plausible(at_us) or not self._db.execute("SELECT 1 FROM timeless").fetchone():
+            return
+        offset_us = at_us - self._clock.monotonic_us()
+        for epoch, following in self._db.execute(
+            "SELECT t.epoch, max(e.next_seq, 1) FROM timeless t JOIN epoch e ON e.epoch = t.epoch"
+            " WHERE t.boot = ? ORDER BY t.epoch",
+            (self._boot,),
+        ).fetchall():
+            self._ring.say("correction", (epoch, 0, following - 1), "clock", at_us, offset_us)
+        self._db.execute("DELETE FROM timeless")
 
     def take(self, count_max: int, bytes_max: int) -> tuple[Reading, ...]:
         """Take the oldest run of unsent readings into the air: one epoch, no gaps, oldest first."""

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from plantroom.wire import cbor, envelope, senml, shape, topics
 from plantroom.wire.envelope import Note, Notes
 from plantroom.wire.errors import EnvelopeError, PackError, TopicError
-from plantroom.wire.reading import KEY_MAX, Sample
+from plantroom.wire.reading import KEY_MAX, TIME_US_MAX, Sample
 
 TELEMETRY: Final = "telemetry/{device}"
 UNDECODABLE: Final = "undecodable"
@@ -170,7 +170,9 @@ def _read_notes(intake: Intake, payload: bytes) -> None:
 
 def _is_sane(note: Note) -> bool:
     numbers = (note.life, note.number, note.epoch, note.first, note.last)
-    return all(0 <= number <= KEY_MAX for number in numbers) and note.first <= note.last
+    timed = note.kind != "correction" or abs(note.offset_us or 0) <= TIME_US_MAX
+    sane = all(0 <= number <= KEY_MAX for number in numbers) and note.first <= note.last
+    return sane and timed and (note.kind == "correction") == (note.offset_us is not None)
 
 
 def _whole(intake: Intake, payload: bytes, reason: str, text: str) -> Bad:

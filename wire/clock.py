@@ -1,6 +1,8 @@
 """The clock seam: wall time that may be wrong, monotonic time that may not."""
 
 import time
+import uuid
+from pathlib import Path
 from typing import Protocol
 
 # Before this build existed no clock can be right: 2026-01-01T00:00:00Z.
@@ -29,6 +31,14 @@ class SystemClock:
     def monotonic_us(self) -> int:
         """Microseconds since boot."""
         return time.monotonic_ns() // 1000
+
+
+def boot_name() -> str:
+    """Name this boot of the machine: what is counted since then cannot be compared with others."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return uuid.uuid4().hex  # of this process alone
 
 
 def is_plausible(wall_us: int) -> bool:

@@ -58,13 +58,14 @@ def taken(*values: float, position: str | None = None) -> list[Taken]:
     return [Taken(sample=sample(value), position=position) for value in values]
 
 
-def open_outbox(path: Path, clock: Clock | None = None, **limits: int) -> Outbox:
+def open_outbox(path: Path, clock: Clock | None = None, *, boot: str = "", **limits: int) -> Outbox:
     return Outbox.open(
         path,
         device=DEVICE,
         limits=Limits(**limits),
         clock=clock or FakeClock(),
         randbits=lambda bits: (1 << bits) - 1,
+        boot=boot,
     )
 
 
