@@ -2,10 +2,13 @@
 
 import asyncio
 import logging
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from plantroom.broker.access import OneAnswer
+from plantroom.broker.admin import administered
 from plantroom.broker.catalog import open_sink
+from plantroom.broker.exposition import exposed
 from plantroom.broker.pem import PemContext, admit
 from plantroom.broker.server import Broker
 from plantroom.broker.settings import BrokerSettings
@@ -25,13 +28,22 @@ async def main(settings: BrokerSettings) -> None:
     identity = PemContext(settings.identity) if listen.tls else None
     sink, close = open_sink(settings.store.kind, Path(settings.store.path))
     try:
-        async with Broker(
+        broker = Broker(
             limits=settings.limits,
             store=sink,
             admit=admit,
             decisions=OneAnswer(allow=settings.access.allow_all),
             clock=SystemClock(),
-        ) as broker:
+        )
+        async with AsyncExitStack() as stack:
+            socket = settings.admin.socket
+            await stack.enter_async_context(
+                administered(broker, Path(socket)) if socket else broker
+            )
+            http = settings.http
+            if http.port:
+                await stack.enter_async_context(exposed(broker, http.host, http.port))
+                LOGGER.info("figures at http://%s:%d/metrics", http.host, http.port)
             context = identity.context if identity else None
             port = await broker.listen(listen.host, listen.port, context)
             LOGGER.info("listening on %s:%d", listen.host, port)

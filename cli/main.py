@@ -33,9 +33,9 @@ COMMANDS: dict[str, str] = {
     "device": "run one sensor from its configuration",
     "gateway": "run one gateway from its configuration",
     "cloud": "run the cloud from its configuration",
-    "broker": "run a broker alone from its configuration",
+    "broker": "run a broker alone, or look after one that runs",
 }
-_PROCESSES = ("device", "gateway", "cloud", "broker")
+_PROCESSES = ("device", "gateway", "cloud")
 
 
 def command_parser(words: Sequence[str]) -> argparse.ArgumentParser:

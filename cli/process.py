@@ -1,16 +1,21 @@
-"""`plantroom device|gateway|cloud|broker run CONFIG`: become one process of the system."""
+"""`plantroom device|gateway|cloud run CONFIG`: become one process of the system."""
 
 import argparse
 import os
 import sys
+from typing import Any
 
 from plantroom.cli.options import subcommand, subcommands
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add `run CONFIG`."""
-    kind = parser.prog.rpartition(" ")[2]
-    run = subcommand(subcommands(parser), "run", f"run the {kind} until it is stopped", become)
+    add_run(subcommands(parser), parser.prog.rpartition(" ")[2])
+
+
+def add_run(commands: Any, kind: str) -> None:
+    """Add `run CONFIG` to a command that may have other words as well."""
+    run = subcommand(commands, "run", f"run the {kind} until it is stopped", become)
     run.add_argument("config", metavar="CONFIG", help="its TOML file")
     run.set_defaults(kind=kind)
 

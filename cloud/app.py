@@ -15,6 +15,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 
+from plantroom.broker.admin import administered
 from plantroom.broker.catalog import open_sink
 from plantroom.broker.server import Broker
 from plantroom.certs import admission
@@ -136,7 +137,7 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
             ingestion=ingestion,
             registry_watch=watch,
             store=store,
-            broker=await stack.enter_async_context(broker),
+            broker=await stack.enter_async_context(administered(broker, folder.broker_socket)),
             enrolment=await stack.enter_async_context(enrolment),
             board=board,
             devices=Devices(board),

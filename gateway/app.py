@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 
 from plantroom.broker import catalog as sinks
 from plantroom.broker import segments
+from plantroom.broker.admin import administered
 from plantroom.broker.server import Broker
 from plantroom.certs import admission
 from plantroom.certs.authority import Authority
@@ -158,7 +159,7 @@ async def _opened(settings: GatewaySettings, folder: StateFolder) -> AsyncIterat
             registry_watch=watch,
             cloud=cloud,
             building=building,
-            broker=await stack.enter_async_context(broker),
+            broker=await stack.enter_async_context(administered(broker, folder.broker_socket)),
             enrolment=await stack.enter_async_context(
                 EnrolmentServer(authority, registry, building, clock=clock)
             ),

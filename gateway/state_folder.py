@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from plantroom.broker.admin import SOCKET
 from plantroom.wire.state_lock import held
 
 
@@ -14,6 +15,11 @@ class StateFolder:
     """Every path below one gateway's state folder."""
 
     root: Path
+
+    @property
+    def broker_socket(self) -> Path:
+        """Where `plantroom broker` asks."""
+        return self.root / SOCKET
 
     @property
     def lock(self) -> Path:

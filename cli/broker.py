@@ -1,0 +1,118 @@
+"""`plantroom broker run|sessions|kick|retained`: run a broker alone, look after one that runs."""
+
+import argparse
+from pathlib import Path
+
+from plantroom.cli import output, process
+from plantroom.cli.options import layout_of, subcommand, subcommands
+from plantroom.lab import broker_admin
+from plantroom.wire import rfc3339
+from plantroom.wire.errors import CheckFailedError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add them all."""
+    commands = subcommands(parser)
+    process.add_run(commands, "broker")
+    where(subcommand(commands, "sessions", "list sessions, connected or not", sessions))
+    kick_parser = subcommand(commands, "kick", "close connections; sessions stay", kick)
+    kick_parser.add_argument("who", metavar="SPIFFE_ID|CLIENT_ID", help="whose connections")
+    where(kick_parser)
+    retained = subcommands(
+        commands.add_parser("retained", help="retained messages", allow_abbrev=False)
+    )
+    listing = subcommand(retained, "ls", "list retained messages", list_retained)
+    listing.add_argument("filter", metavar="FILTER", nargs="?", default="#", help="else all")
+    where(listing)
+    prune = subcommand(retained, "prune", "forget retained messages; nobody is told", forget)
+    prune.add_argument("filter", metavar="FILTER", help="a topic, or a filter")
+    where(prune)
+
+
+def where(parser: argparse.ArgumentParser) -> None:
+    """Say which broker is meant."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--at",
+        choices=broker_admin.BUILDING_BROKERS,
+        default="gateway",
+        help="which broker of the building in the state folder",
+    )
+    group.add_argument(
+        "--config", metavar="FILE", type=Path, help="the configuration of a broker that runs alone"
+    )
+
+
+def socket_of(options: argparse.Namespace) -> Path:
+    """Return the socket of the broker that is meant."""
+    if options.config is not None:
+        return broker_admin.socket_of_config(options.config)
+    return broker_admin.socket_of_building(layout_of(options), options.at)
+
+
+def sessions(options: argparse.Namespace) -> int:
+    """Print every session."""
+    rows = list(broker_admin.ask(socket_of(options), "sessions"))
+    if options.json:
+        output.document({"sessions": rows})
+        return 0
+    output.table(
+        ("CLIENT ID", "LINK", "FROM", "SUBSCRIPTIONS", "QUEUED BYTES", "IN FLIGHT", "SPIFFE ID"),
+        [
+            (
+                row["client_id"],
+                "online" if row["connected"] else "away",
+                row["address"],
+                len(row["subscriptions"]),
+                row["queued_bytes"],
+                row["in_flight"],
+                row["spiffe_id"],
+            )
+            for row in rows
+        ],
+    )
+    return 0
+
+
+def kick(options: argparse.Namespace) -> int:
+    """Close connections."""
+    (row,) = broker_admin.ask(socket_of(options), "kick", options.who)
+    if not row["closed"]:
+        raise CheckFailedError("it has no connection", where=options.who)
+    return _say(options, f"closed {row['closed']} of {options.who}", row)
+
+
+def list_retained(options: argparse.Namespace) -> int:
+    """Print what is retained."""
+    rows = list(broker_admin.ask(socket_of(options), "retained", options.filter))
+    if options.json:
+        output.document({"retained": rows})
+        return 0
+    output.table(
+        ("TOPIC", "QOS", "BYTES", "SINCE", "PUBLISHER"),
+        [
+            (
+                row["topic"],
+                row["qos"],
+                row["payload_bytes"],
+                rfc3339.format_us(row["at_us"]),
+                row["publisher"],
+            )
+            for row in rows
+        ],
+    )
+    return 0
+
+
+def forget(options: argparse.Namespace) -> int:
+    """Forget what is retained."""
+    (row,) = broker_admin.ask(socket_of(options), "prune", options.filter)
+    return _say(options, f"forgot {row['forgotten']} on {options.filter}", row)
+
+
+def _say(options: argparse.Namespace, text: str, row: dict[str, int]) -> int:
+    if options.json:
+        output.document(row)
+    else:
+        output.note(text)
+    return 0
