@@ -74,8 +74,8 @@ class SqliteStore:
         self._swept = 0  # tapped segments up to this one were looked at
 
     def commit(self, batch: Batch) -> Awaitable[int]:
-        """Start the transaction on the database's writer thread."""
-        return self._database.begin(partial(_write, batch))
+        """Start the transaction, here while the disk is fast, else on the database's writer thread."""
+        return self._database.begin(partial(_write, batch), brief=True)
 
     async def load(self) -> State:
         """Read everything, and count a start."""

@@ -3,8 +3,11 @@
 import asyncio
 import contextlib
 import sqlite3
+import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,31 +18,42 @@ __all__ = ["Database", "Migrations", "Work", "connect", "translated"]
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
+INLINE_S = 0.0005
+_SMOOTHING = 8
+_CHECKPOINT_WRITES = 256
+_MOVE = "PRAGMA wal_checkpoint(PASSIVE)"
 
 
 class Database:
     """A SQLite file whose writes run on one thread, in order, each in a transaction of its own.
 
     Reads run on a second thread with a read-only connection, so that a long look-up does not
-    hold up a commit.
+    hold up a commit. The WAL is moved into the database on a third one, for the same reason.
+
+    A hand-over to a thread and back costs as much as a commit on a fast disk: work that its caller
+    calls brief runs in the loop while such work has taken less than `INLINE_S` and nothing else is
+    queued, on the thread otherwise.
     """
 
     def __init__(
         self,
         path: Path,
-        writer: sqlite3.Connection,
-        reader: sqlite3.Connection,
+        connections: tuple[sqlite3.Connection, sqlite3.Connection, sqlite3.Connection],
         *,
         wal_bytes_max: int = 0,
     ) -> None:
         self.path = path
         self.damage: StorageCorruptError | None = None
-        self._writer = writer
-        self._reader = reader
+        self._writer, self._reader, self._mover = connections
         self._wal = path.with_name(path.name + "-wal")
         self._wal_bytes_max = wal_bytes_max
         self._write_thread = ThreadPoolExecutor(1, thread_name_prefix=f"{path.stem}-write")
         self._read_thread = ThreadPoolExecutor(1, thread_name_prefix=f"{path.stem}-read")
+        self._move_thread = ThreadPoolExecutor(1, thread_name_prefix=f"{path.stem}-checkpoint")
+        self._turn = threading.Lock()  # of whoever uses the writer: a thread, or the loop
+        self._queued: deque[None] = deque()  # one for each thing that the write thread has to do
+        self._brief_s = 0.0  # how long brief work takes, smoothed
+        self._unmoved = 0  # writes since the last checkpoint was begun
 
     @classmethod
     def open(
@@ -69,20 +83,51 @@ class Database:
                 isolation_level=None,
                 check_same_thread=False,
             )
-        return cls(path, writer, reader, wal_bytes_max=wal_bytes_max)
+            mover = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            mover.execute(f"PRAGMA synchronous={synchronous}")
+        return cls(path, (writer, reader, mover), wal_bytes_max=wal_bytes_max)
 
     async def write(self, work: Work[T]) -> T:
         """Run `work` in one transaction; when this returns, it is on the disk."""
         return await self.begin(work)
 
-    def begin(self, work: Work[T]) -> "asyncio.Future[T]":
-        """Like `write`, but the transaction starts now; what it gives must be awaited."""
-        loop = asyncio.get_running_loop()
-        return loop.run_in_executor(self._write_thread, self.write_now, work)
+    def begin(self, work: Work[T], *, brief: bool = False) -> "asyncio.Future[T]":
+        """Like `write`, but the transaction starts now; what it gives must be awaited.
+
+        `brief`: it is short, and may run in the loop where such work has been short.
+        """
+        if not brief:
+            return self._queue(lambda: self.write_now(work))
+        if self._queued or self._turn.locked() or self._brief_s > INLINE_S:
+            return self._queue(lambda: self._brief(work))
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        try:
+            done.set_result(self._brief(work))
+        except Exception as error:  # noqa: BLE001 -- as from the thread: whoever awaits it gets it
+            done.set_exception(error)
+        return done
+
+    def _queue(self, task: Callable[[], T]) -> "asyncio.Future[T]":
+        """Run on the write thread, behind what is there already."""
+        self._queued.append(None)
+        running = self._write_thread.submit(task)
+        running.add_done_callback(self._dequeue)
+        return asyncio.wrap_future(running)
+
+    def _dequeue(self, _done: "Future[T]") -> None:
+        self._queued.pop()
+
+    def _brief(self, work: Work[T]) -> T:
+        begin_s = time.perf_counter()
+        try:
+            return self.write_now(work)
+        finally:
+            took_s = time.perf_counter() - begin_s
+            self._brief_s += (took_s - self._brief_s) / _SMOOTHING
 
     def write_now(self, work: Work[T]) -> T:
         """Like `write`, on the calling thread: only for the owning thread and for set-up."""
-        with self._watched():
+        with self._watched(), self._turn:
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 result = work(self._writer)
@@ -92,7 +137,21 @@ class Database:
                     self._writer.execute("ROLLBACK")
                 raise
             self._shorten_wal()
+        self._unmoved += 1
+        if self._unmoved >= _CHECKPOINT_WRITES:
+            self._unmoved = 0
+            self._move_thread.submit(self._move)
         return result
+
+    def _move(self) -> None:
+        """Move the WAL into the database while writes go on, then the little they added meanwhile.
+
+        Only a WAL that was moved whole is begun again from its start, in blocks that it has.
+        """
+        with contextlib.suppress(sqlite3.Error):  # the writer meets it too, and says so
+            self._mover.execute(_MOVE).fetchall()
+            with self._turn:
+                self._writer.execute(_MOVE).fetchall()
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
@@ -119,11 +178,10 @@ class Database:
 
     async def give_back(self, pages_max: int) -> int:
         """Give up to so many free pages back to the disk; return how many bytes that was."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._write_thread, self._give_back, pages_max)
+        return await self._queue(lambda: self._give_back(pages_max))
 
     def _give_back(self, pages_max: int) -> int:
-        with self._watched():
+        with self._watched(), self._turn:
             before, size = _pages(self._writer)
             # `execute` stops after the first page: the pragma gives a row without columns for each
             self._writer.executescript(f"PRAGMA incremental_vacuum({pages_max:d})")
@@ -140,17 +198,18 @@ class Database:
 
     async def checkpoint(self) -> None:
         """Move the WAL into the database and truncate it; run it on a timer."""
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._write_thread, self._checkpoint_now)
+        await self._queue(self._checkpoint_now)
 
     def _checkpoint_now(self) -> None:
-        with self._watched():
+        with self._watched(), self._turn:
             self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def close(self) -> None:
         """Finish what is queued and close; idempotent."""
         self._write_thread.shutdown(wait=True)
         self._read_thread.shutdown(wait=True)
+        self._move_thread.shutdown(wait=True)
+        self._mover.close()
         self._reader.close()
         self._writer.close()
 

@@ -199,3 +199,87 @@ def test_damage_found_at_work_is_remembered(tmp_path: Path) -> None:
 
     asyncio.run(scenario())
     database.close()
+
+
+def test_brief_work_runs_in_the_loop_while_it_is_short(database: Database) -> None:
+    async def run() -> tuple[str, str, str]:
+        database._brief_s = 0.0
+        here = await database.begin(partial(insert, 1), brief=True)
+        database._brief_s = 1.0
+        there = await database.begin(partial(insert, 2), brief=True)
+        return here, there, threading.current_thread().name
+
+    here, there, loop = asyncio.run(run())
+    assert here == loop
+    assert there != loop
+
+
+def test_brief_work_that_takes_long_moves_to_the_thread_and_comes_back(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plantroom.wire.database.INLINE_S", 0.05)
+
+    async def run() -> list[bool]:
+        inline = []
+        for number in range(100):
+            work = partial(delayed, number, number == 0)
+            name = await database.begin(work, brief=True)
+            inline.append(name == threading.current_thread().name)
+        return inline
+
+    inline = asyncio.run(run())
+    assert inline[0]
+    assert not inline[1]
+    assert inline[-1]
+
+
+def delayed(number: int, slow: bool, connection: sqlite3.Connection) -> str:  # noqa: FBT001
+    if slow:
+        threading.Event().wait(1.0)
+    return insert(number, connection)
+
+
+def test_brief_work_keeps_its_place_behind_what_is_queued(database: Database) -> None:
+    started, release = threading.Event(), threading.Event()
+
+    def slow(connection: sqlite3.Connection) -> str:
+        started.set()
+        release.wait(20)
+        return insert(1, connection)
+
+    async def run() -> list[int]:
+        first = database.begin(slow)
+        await asyncio.to_thread(started.wait, 20)
+        second = database.begin(numbers, brief=True)
+        release.set()
+        await first
+        return await second
+
+    assert asyncio.run(run()) == [1]
+
+
+def test_brief_work_that_fails_says_so_when_it_is_awaited(database: Database) -> None:
+    async def run() -> list[int]:
+        await database.begin(partial(insert, 1), brief=True)
+        failing = database.begin(partial(insert, 1), brief=True)
+        with pytest.raises(StorageError, match="UNIQUE"):
+            await failing
+        return await database.begin(numbers, brief=True)
+
+    assert asyncio.run(run()) == [1]
+
+
+def test_the_wal_is_moved_beside_the_writes_and_begun_again(tmp_path: Path) -> None:
+    database = Database.open(tmp_path / "m.db", {"b": ("CREATE TABLE b(x)",)})
+    database.write_now(lambda connection: connection.execute("PRAGMA wal_autocheckpoint=0"))
+
+    async def run() -> int:
+        for _ in range(3000):
+            await database.begin(
+                lambda connection: connection.execute("INSERT INTO b VALUES(?)", (b"x" * 3000,)),
+                brief=True,
+            )
+        return database.wal_bytes
+
+    assert asyncio.run(run()) < 3000 * 2 * 4096 / 2  # each write fills two pages at least
+    database.close()
