@@ -205,16 +205,23 @@ class Queue:
         return await self._database.read(partial(content, flight))
 
     async def settle(self, answer: Receipt, flight: Flight) -> Outcome:
-        """Apply a receipt to the batch that it answers."""
-        return await self._database.write(partial(self._settle, answer, flight))
+        """Apply a receipt to the batch that it answers.
+
+        It stays in the air until that is committed: a receipt that could not be written comes
+        again, and until then nothing of the batch may be evicted.
+        """
+        outcome = await self._database.write(partial(self._settle, answer, flight))
+        if outcome.standing != "former":
+            await self._database.write(partial(self._landed, flight, outcome.again))
+        return outcome
 
     def _settle(self, answer: Receipt, flight: Flight, sql: sqlite3.Connection) -> Outcome:
-        outcome = answers.receipt(sql, answer, flight.rows, flight.notes)
-        if outcome.standing != "former":
-            self._line.land(flight)
-            if outcome.again:
-                self._line.rewind(outcome.again[0])
-        return outcome
+        return answers.receipt(sql, answer, flight.rows, flight.notes)
+
+    def _landed(self, flight: Flight, again: Sequence[int], _sql: sqlite3.Connection) -> None:
+        self._line.land(flight)
+        if again:
+            self._line.rewind(again[0])
 
     async def set_aside(self, flight: Flight) -> None:
         """Quarantine the one reading or note of a batch that the cloud cannot read."""

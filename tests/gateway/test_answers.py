@@ -1,11 +1,14 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from plantroom.gateway import answers
 from plantroom.gateway.lanes import Flight, Lanes
 from plantroom.gateway.queue_schema import AGAIN, CONFIRMED
 from plantroom.wire import cbor, senml
 from plantroom.wire.envelope import Book, Note, Receipt, Refill, Span, Welcome
+from plantroom.wire.errors import StorageFullError
 
 
 async def fly(rig: Any, count: int = 100, lanes: Lanes | None = None) -> Flight:
@@ -222,5 +225,34 @@ def test_an_eviction_is_said_again_for_a_hole(make_rig: Any, lab: Any) -> None:
         await rig.queue.refill(Refill(store_id="a", commit=9, holes=(span(lab, 3, 4),)))
         [note] = await rig.notes()
         assert (note.kind, note.first, note.last, note.reason) == ("evicted", 3, 4, "full")
+
+    asyncio.run(scenario())
+
+
+def test_a_receipt_that_cannot_be_written_leaves_its_batch_in_the_air(
+    make_rig: Any, lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in the air is not evicted; the receipt comes again once the disk has room."""
+
+    async def scenario() -> None:
+        rig = make_rig(readings_max=100, policy="oldest")
+        await rig.start()
+        await rig.receive(lab.pack(map(lab.reading, range(100))))
+        flight = await fly(rig)
+        plain = rig.database.write
+
+        async def full(work: Any) -> None:
+            def undone(sql: Any) -> None:
+                work(sql)
+                raise StorageFullError("no space left")
+
+            await plain(undone)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(rig.database, "write", full)
+            with pytest.raises(StorageFullError):
+                await rig.queue.settle(receipt(flight, span(lab, 0, 99)), flight)
+        await rig.receive(lab.pack(map(lab.reading, range(100, 110))))
+        assert (await rig.book())["evicted"] == [[100, 109]]  # not what flies
 
     asyncio.run(scenario())
