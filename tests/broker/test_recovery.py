@@ -160,11 +160,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(folder: Path, port: int) -> "subprocess.Popen[bytes]":
+def start(folder: Path, port: int, more: str = "") -> "subprocess.Popen[bytes]":
     config = folder / "broker.toml"
     config.write_text(
         f'[listen]\nport = {port}\ntls = false\nlog_level = "ERROR"\n'
         f'[store]\npath = "{folder / "broker.db"}"\n[access]\nallow_all = true\n'
+        f'[admin]\nsocket = "{folder / "broker.sock"}"\n{more}'
     )
     process = subprocess.Popen([sys.executable, "-m", "plantroom.broker", str(config)])
 
