@@ -54,14 +54,16 @@ def _module(name: str, module: str, *more: str) -> Contender:
     return Contender(name, command)
 
 
-def plain() -> Contender:
-    """Return the stand-alone broker, without TLS, open to everybody."""
+def stand_alone(template: str, loop: str = "uvloop") -> Contender:
+    """Return `plantroom broker run` with one of the configurations here, on this event loop."""
+    code = "from plantroom.broker.__main__ import start; sys.exit(start(sys.argv[1:]))"
+    without = 'sys.modules["uvloop"] = None; ' if loop == "asyncio" else ""
 
-    def command(folder: Path, _identities: Path, port: int) -> list[str]:
-        config = _configured("plantroom-plain.toml", folder, folder, port)
-        return [sys.executable, "-m", "plantroom.broker", str(config)]
+    def command(folder: Path, identities: Path, port: int) -> list[str]:
+        config = _configured(f"{template}.toml", folder, identities, port)
+        return [sys.executable, "-c", f"import sys; {without}{code}", str(config)]
 
-    return Contender("plantroom", command)
+    return Contender("plantroom broker", command)
 
 
 def mosquitto(*, install: bool) -> Contender:

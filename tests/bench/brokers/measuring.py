@@ -149,7 +149,7 @@ def bench(
             work=work,
             program=loadgen.build(work),
             identities=where,
-            seconds=1.0 if quick else 3.0,
+            seconds=1.0 if quick else 2.0,
             pairs=2 if quick else 5,
             deadline_s=time.monotonic() + budget_s,
             say=say,

@@ -7,6 +7,7 @@ them and moves the tap's cursor, so that the broker prunes its log as it does in
 import argparse
 import asyncio
 import json
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -93,10 +94,9 @@ def main() -> None:
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
     given = parser.parse_args()
     stage = partial(_main, given.identities, given.folder, given.port)
-    if given.loop == "uvloop":
-        service.run(stage)
-    else:
-        asyncio.run(service.until_stopped(stage))
+    if given.loop == "asyncio":
+        sys.modules["uvloop"] = None  # type: ignore[assignment]  # as where it is not installed
+    service.run(stage)
 
 
 if __name__ == "__main__":

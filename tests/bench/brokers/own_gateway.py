@@ -23,12 +23,13 @@ from plantroom.broker.server import Broker
 from plantroom.broker.settings import BrokerLimits
 from plantroom.broker.store import MIGRATIONS as BROKER_TABLES
 from plantroom.broker.store import SqliteStore
-from plantroom.gateway.app import limits_of, pace_of
 from plantroom.gateway.bridge import Bridge
 from plantroom.gateway.crossing import Upward
 from plantroom.gateway.derive import Deriver
 from plantroom.gateway.holding import Holding
+from plantroom.gateway.pace import pace_of
 from plantroom.gateway.queue_schema import MIGRATIONS as QUEUE_TABLES
+from plantroom.gateway.room import limits_of
 from plantroom.gateway.settings import GatewaySettings
 from plantroom.gateway.spool import Queue
 from plantroom.gateway.tables import Life
