@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import ssl
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from plantroom.broker.catalog import open_sink
 from plantroom.broker.exposition import exposed
 from plantroom.broker.pem import PemContext, admit
 from plantroom.broker.server import Broker
-from plantroom.broker.settings import BrokerSettings
+from plantroom.broker.settings import BrokerSettings, WebSocketSection
 from plantroom.wire.clock import SystemClock
 
 LOGGER = logging.getLogger("plantroom.broker.app")
@@ -25,7 +26,8 @@ async def main(settings: BrokerSettings) -> None:
         StorageError: when the store cannot be opened.
     """
     listen = settings.listen
-    identity = PemContext(settings.identity) if listen.tls else None
+    tls = listen.tls or (settings.websocket.enabled and settings.websocket.tls)
+    identity = PemContext(settings.identity) if tls else None
     sink, close = open_sink(settings.store.kind, Path(settings.store.path))
     try:
         broker = Broker(
@@ -45,11 +47,28 @@ async def main(settings: BrokerSettings) -> None:
                 await stack.enter_async_context(exposed(broker, http.host, http.port))
                 LOGGER.info("figures at http://%s:%d/metrics", http.host, http.port)
             context = identity.context if identity else None
-            port = await broker.listen(listen.host, listen.port, context)
+            port = await broker.listen(listen.host, listen.port, context if listen.tls else None)
             LOGGER.info("listening on %s:%d", listen.host, port)
+            if settings.websocket.enabled:
+                await _listen_websocket(broker, settings.websocket, context)
             while True:
                 await asyncio.sleep(settings.identity.reload_s)
                 if identity is not None and identity.reload():
                     LOGGER.info("a new certificate is served")
     finally:
         close()
+
+
+async def _listen_websocket(
+    broker: Broker, settings: WebSocketSection, context: ssl.SSLContext | None
+) -> None:
+    origins = [origin.strip() for origin in settings.origins.split(",") if origin.strip()]
+    port = await broker.listen(
+        settings.host,
+        settings.port,
+        context if settings.tls else None,
+        websocket=True,
+        origins=origins,
+    )
+    scheme = "wss" if settings.tls else "ws"
+    LOGGER.info("listening on %s://%s:%d", scheme, settings.host, port)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from plantroom.broker.memory import MemorySink
 from plantroom.broker.sink import Sink
-from plantroom.broker.store import MIGRATIONS, SqliteStore
+from plantroom.broker.store import MIGRATIONS, SqliteStore, check
 from plantroom.wire.database import Database
 from plantroom.wire.errors import StorageCorruptError
 
@@ -23,11 +23,22 @@ def open_sink(kind: str, path: Path) -> tuple[Sink, Closer]:
     if kind == "memory":
         return MemorySink(), lambda: None
     try:
-        database = Database.open(path, MIGRATIONS)
+        database = _open_whole(path)
     except StorageCorruptError as error:
         set_aside(path, error)
-        database = Database.open(path, MIGRATIONS)
+        database = _open_whole(path)
     return SqliteStore(database), database.close
+
+
+def _open_whole(path: Path) -> Database:
+    """Open a database and read all that a start reads of it: damage may show only then."""
+    database = Database.open(path, MIGRATIONS)
+    try:
+        check(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
 
 
 def set_aside(path: Path, error: StorageCorruptError) -> Path:

@@ -26,7 +26,6 @@ from plantroom.wire.identity import Principal
 if TYPE_CHECKING:
     from plantroom.broker.clients import Client
 
-_ACK_BYTES = 4
 _PACKETS_AT_ONCE = 500  # on the plain path; then it is the others' turn
 Admission = Callable[[Any], Principal | None]
 
@@ -89,6 +88,7 @@ class Connection(asyncio.Protocol):
         self._have = 0
         self._need = 0
         self._partial_us = 0  # since when an incomplete packet is waited for
+        self._framed = 0  # bytes of a WebSocket frame that is not complete
         self._stopped = False
         self._unread_bytes_max = engine.limits.outbound_bytes_max
         self._burst_bytes = 0
@@ -155,6 +155,14 @@ class Connection(asyncio.Protocol):
             self._parts.clear()
             self._have = 0
         self._feed(data)
+
+    def incomplete(self, size_bytes: int) -> None:
+        """Note how much of a WebSocket frame has come that is not complete."""
+        self._framed = size_bytes
+        if size_bytes and not self._partial_us:
+            self._partial_us = self.engine.now_us
+        elif not size_bytes and not self._have:
+            self._partial_us = 0
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -292,7 +300,7 @@ class Connection(asyncio.Protocol):
     @property
     def partial_bytes(self) -> int:
         """How much is kept of a packet that has not come whole."""
-        return self._have
+        return self._have + self._framed
 
     @property
     def unread_bytes(self) -> int:
@@ -324,17 +332,7 @@ class Connection(asyncio.Protocol):
         if first >> 4 not in {PacketType.PUBACK, PacketType.PUBREC}:
             self.fail(Code.QUOTA_EXCEEDED, "storage failed")
             return
-        self.write(
-            b"".join(
-                encode.acknowledgement(
-                    first >> 4,
-                    int.from_bytes(acknowledgements[at + 2 : at + _ACK_BYTES], "big"),
-                    V5,
-                    code=Code.QUOTA_EXCEEDED,
-                )
-                for at in range(0, len(acknowledgements), _ACK_BYTES)
-            )
-        )
+        self.write(encode.refusals(acknowledgements, Code.QUOTA_EXCEEDED))
 
     def fail(self, code: int, reason: str) -> None:
         """Close with a reason: in the audit always, to the client where MQTT 5 has a packet."""

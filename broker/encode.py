@@ -47,6 +47,14 @@ def acknowledgement(
     return _packet(first, number + bytes((code,)) + encode_properties(reason_properties(reason)))
 
 
+def refusals(acknowledgements: bytes, code: int) -> bytes:
+    """Turn short acknowledgements (of QoS 1 or 2) into refusals, which only MQTT 5 has."""
+    return b"".join(
+        bytes((acknowledgements[at], 3, *acknowledgements[at + 2 : at + 4], code))
+        for at in range(0, len(acknowledgements), 4)
+    )
+
+
 def connack(*, session_present: bool, code: int, version: int, properties: Properties) -> bytes:
     """Encode CONNACK; session present is 0 with every refusal."""
     present = session_present and code == 0  # [MQTT-3.2.2-6], 3.1.1 [MQTT-3.2.2-4]

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from plantroom.broker.connection import Connection
@@ -16,6 +16,7 @@ from plantroom.broker.doorway import Place
 from plantroom.broker.engine import Engine
 from plantroom.broker.guard import Peer
 from plantroom.broker.packet_handler import PacketHandler
+from plantroom.broker.websocket import WebSocket
 from plantroom.wire.errors import ConfigError, IdentityError
 from plantroom.wire.identity import Principal
 
@@ -56,19 +57,22 @@ def bind(host: str, port: int) -> socket.socket:
 class Listener:
     """Accepts connections on one socket."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- the parts of a listener
         self,
         engine: Engine,
         handler: PacketHandler,
         listening: socket.socket,
         context: ssl.SSLContext | None,
         admit: Admit,
+        *,
+        origins: Sequence[str] | None = None,
     ) -> None:
         self._engine = engine
         self._handler = handler
         self._socket = listening
         self._context = context
         self._admit = admit
+        self._origins = origins  # None: plain MQTT, else WebSocket for these pages
 
     @property
     def port(self) -> int:
@@ -135,8 +139,11 @@ class Listener:
     async def _connect(self, accepted: socket.socket, address: str, place: Place) -> None:
         engine = self._engine
 
-        def make() -> Connection:
-            return Connection(engine, self._handler, self._admit_checked, address, place)
+        def make() -> Connection | WebSocket:
+            made = Connection(engine, self._handler, self._admit_checked, address, place)
+            if self._origins is None:
+                return made
+            return WebSocket(made, self._origins, 2 * engine.limits.packet_bytes_max)
 
         timeout_s = engine.limits.handshake_timeout_s
         await asyncio.get_running_loop().connect_accepted_socket(

@@ -7,8 +7,7 @@ read before its client is there. The wills of connections that died with the bro
 from collections import defaultdict
 
 from plantroom.broker.engine import Engine, RetainedMessage
-from plantroom.broker.packets import V5
-from plantroom.broker.runs import Origin, parse
+from plantroom.broker.runs import Origin, parse_one
 from plantroom.broker.sink import Cursor, State
 from plantroom.broker.wills import Wills
 
@@ -28,7 +27,7 @@ def recover(engine: Engine, wills: Wills, state: State) -> None:
         clients.restore_subscription(subscription)
     for retained in state.retained:
         if retained.packet is not None:
-            (message,) = parse(retained.packet, V5)
+            message = parse_one(retained.packet)
             engine.retained.put(
                 retained.topic,
                 RetainedMessage(

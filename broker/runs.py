@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from plantroom.broker import decode, encode
+from plantroom.broker.errors import PacketError
 from plantroom.broker.packets import V5, Publish
 from plantroom.broker.properties import Property
 from plantroom.broker.tree import Grant, Match
+from plantroom.wire.errors import StorageCorruptError
 
 US_PER_S = 1_000_000
 
@@ -130,6 +132,19 @@ def parse(data: bytes, version: int) -> list[Publish]:
         found.append(decode.publish(data[position], data, start, end, version))
         position = end
     return found
+
+
+def parse_one(data: bytes) -> Publish:
+    """Parse a stored packet, as `canonical` made it in MQTT 5.
+
+    Raises:
+        StorageCorruptError: when it is damaged.
+    """
+    try:
+        (message,) = parse(data, V5)
+    except (PacketError, IndexError, ValueError) as error:
+        raise StorageCorruptError(f"a stored packet is damaged: {error}") from error
+    return message
 
 
 def locate(data: bytes) -> list[int]:

@@ -137,13 +137,30 @@ class Broker:
             kind = error = trace = None  # the owner's own error goes on as it is, in no group
         await self._tasks.__aexit__(kind, error, trace)
 
-    async def listen(self, host: str, port: int, context: ssl.SSLContext | None) -> int:
+    async def listen(
+        self,
+        host: str,
+        port: int,
+        context: ssl.SSLContext | None,
+        *,
+        websocket: bool = False,
+        origins: Sequence[str] = (),
+    ) -> int:
         """Listen, with TLS if there is a context; return the bound port.
+
+        With `websocket` for MQTT over WebSocket: for programs, and for pages of these origins.
 
         Raises:
             ConfigError: when the port is taken.
         """
-        listener = Listener(self._engine, self._handler, bind(host, port), context, self._admit)
+        listener = Listener(
+            self._engine,
+            self._handler,
+            bind(host, port),
+            context,
+            self._admit,
+            origins=origins if websocket else None,
+        )
         self._listeners.append(listener)
         self._running.append(
             self._tasks.create_task(listener.run(self._tasks), name="broker.listener")

@@ -118,6 +118,21 @@ class ListenSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WebSocketSection:
+    """A second listener, for MQTT over WebSocket (subprotocol `mqtt`)."""
+
+    enabled: bool = option(False, "Whether there is one.")
+    host: str = option("127.0.0.1", "Address.")
+    port: int = option(8884, "Port; 0 takes a free one.", low=0, high=65_535)
+    tls: bool = option(True, "wss with client certificates; without it everybody is anonymous.")
+    origins: str = option(
+        "",
+        "Web pages that may connect, as https://name[:port], separated by commas; `*`: all."
+        " Programs, which send no Origin, always may.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IdentitySection:
     """PEM files; a file that changes is read again, live connections stay."""
 
@@ -164,6 +179,7 @@ class BrokerSettings:
     """Everything that `plantroom broker run` can be told."""
 
     listen: ListenSection = section(ListenSection)
+    websocket: WebSocketSection = section(WebSocketSection)
     identity: IdentitySection = section(IdentitySection)
     store: StoreSection = section(StoreSection)
     access: AccessSection = section(AccessSection)

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Iterable
 from functools import partial
 from typing import Any
 
+from plantroom.broker.runs import parse_one
 from plantroom.broker.sink import (
     Batch,
     Cursor,
@@ -22,6 +23,7 @@ from plantroom.broker.sink import (
     entry,
 )
 from plantroom.wire.database import Database
+from plantroom.wire.errors import StorageCorruptError, StorageError
 
 PART = "broker"
 MIGRATIONS: dict[str, tuple[str, ...]] = {
@@ -74,7 +76,7 @@ class SqliteStore:
         self._swept = 0  # tapped segments up to this one were looked at
 
     def commit(self, batch: Batch) -> Awaitable[int]:
-        """Start the transaction, here while the disk is fast, else on the database's writer thread."""
+        """Start the transaction: here while the disk is fast, else on the writer's thread."""
         return self._database.begin(partial(_write, batch), brief=True)
 
     async def load(self) -> State:
@@ -203,8 +205,31 @@ _APPLY: dict[type, Any] = {
 }
 
 
+def check(database: Database) -> None:
+    """Read everything that a start reads, before one begins.
+
+    Raises:
+        StorageCorruptError: when any of it is damaged: the database has to be set aside.
+    """
+    try:
+        state = database.write_now(_state)
+    except StorageError as error:
+        if "decode" not in str(error):
+            raise
+        raise StorageCorruptError(error.what, where=error.where) from error
+    packets = [saved.packet for saved in state.retained]
+    packets += [saved.packet for saved in state.wills]
+    for packet in packets:
+        if packet is not None:
+            parse_one(packet)
+
+
 def _load(db: sqlite3.Connection) -> State:
     db.execute("UPDATE broker_start SET boot = boot + 1")
+    return _state(db)
+
+
+def _state(db: sqlite3.Connection) -> State:
     ((boot,),) = db.execute("SELECT boot FROM broker_start")
     return State(
         boot=boot,

@@ -7,7 +7,7 @@ from plantroom.broker.clients import FOREVER_S, Client
 from plantroom.broker.engine import Engine
 from plantroom.broker.packets import V5, Publish
 from plantroom.broker.properties import Property
-from plantroom.broker.runs import US_PER_S, Origin, canonical, parse
+from plantroom.broker.runs import US_PER_S, Origin, canonical, parse_one
 from plantroom.broker.sink import WillSaved
 
 
@@ -88,7 +88,7 @@ class Wills:
         """Take up a will that was armed when the broker itself died."""
         if saved.packet is None:
             return
-        (will,) = parse(saved.packet, V5)
+        will = parse_one(saved.packet)
         client = self._engine.clients.by_sid(saved.sid)
         if client is None:
             self._publish(Origin(saved.sid, saved.publisher, saved.client_id), will)

@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from websockets.sync.client import connect as dial
+from websockets.typing import Subprotocol
 
+from tests.broker.harness import connect
 from tests.broker.test_recovery import free_port, start
 
 
@@ -49,3 +52,29 @@ def test_configuration_is_asked_for() -> None:
         [sys.executable, "-m", "plantroom.broker"], capture_output=True, timeout=30, check=False
     )
     assert done.returncode == 2
+
+
+def test_second_listener_speaks_websocket(tmp_path: Path) -> None:
+    plain, web = free_port(), free_port()
+    config = tmp_path / "broker.toml"
+    config.write_text(
+        f'[listen]\nport = {plain}\ntls = false\n[store]\nkind = "memory"\n'
+        f"[websocket]\nenabled = true\nport = {web}\ntls = false\n"
+        "[access]\nallow_all = true\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "plantroom.broker", str(config)],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if b"ws://127.0.0.1:%d" % web in line:
+                break
+        with dial(f"ws://127.0.0.1:{web}", subprotocols=[Subprotocol("mqtt")]) as web_socket:
+            web_socket.send(connect("web"))
+            assert web_socket.recv(timeout=20) == b"\x20\2\0\0"
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)

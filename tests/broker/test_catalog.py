@@ -1,11 +1,14 @@
 import asyncio
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from plantroom.broker import catalog
 from plantroom.broker.memory import MemorySink
+from plantroom.broker.sink import Sink
 from plantroom.wire.database import Database
+from tests.broker.harness import running
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "memory"])
@@ -29,6 +32,59 @@ def test_damaged_database_is_set_aside_and_service_goes_on(
         assert aside.read_bytes().startswith(b"this is no database")
         path.unlink()
     assert "set aside as" in caplog.text
+
+
+DAMAGE = {
+    "retained packet": "UPDATE retained SET packet = x'3fff'",
+    "retained text": "UPDATE retained SET publisher = CAST(x'ff' AS TEXT)",
+    "will packet": "UPDATE will SET packet = x''",
+}
+
+
+@pytest.mark.parametrize("damage", [*DAMAGE, "page"])
+def test_damage_that_shows_when_it_is_loaded_is_set_aside_too(
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "b.db"
+
+    async def scenario(sink: Sink) -> None:
+        async with running(sink=sink) as live:
+            raw = await live.client("r", clean=False, will=("w", b"w", 1, False))
+            await raw.subscribe(("a", 1))
+            for number in range(1, 301):
+                raw.publish(f"retained/{number}", bytes(200), retain=True, packet_id=number)
+            await raw.frames(300)
+            with sqlite3.connect(path) as saved:
+                saved.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            saved.close()
+            (tmp_path / "copy.db").write_bytes(path.read_bytes())  # the will is in it
+
+    sink, close = catalog.open_sink("sqlite", path)
+    asyncio.run(scenario(sink))
+    close()
+    path.unlink()
+    (tmp_path / "copy.db").rename(path)
+    if damage == "page":
+        data = bytearray(path.read_bytes())
+        start = data.index(b"retained/150") // 4096 * 4096
+        data[start : start + 2000] = b"\x55" * 2000
+        path.write_bytes(bytes(data))
+    else:
+        with sqlite3.connect(path) as database:
+            database.execute(DAMAGE[damage])
+        database.close()
+    sink, close = catalog.open_sink("sqlite", path)
+    asyncio.run(serves(sink))
+    close()
+    assert "set aside as" in caplog.text
+    assert len(list(tmp_path.glob("b.db.damaged-*"))) >= 1
+
+
+async def serves(sink: Sink) -> None:
+    async with running(sink=sink) as live:
+        raw = await live.client("r", clean=False)
+        raw.publish("a")
+        await raw.acknowledged()
 
 
 def test_owner_shares_its_database(tmp_path: Path) -> None:
