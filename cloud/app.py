@@ -37,7 +37,7 @@ from plantroom.policies.embedded import EmbeddedPoint
 from plantroom.views import web
 from plantroom.views.board import Board
 from plantroom.views.view_topics import ViewTopics
-from plantroom.wire import tls, topics
+from plantroom.wire import damage, tls, topics
 from plantroom.wire.clock import Clock, SystemClock
 from plantroom.wire.errors import PlantroomError
 from plantroom.wire.metrics import Metric
@@ -65,15 +65,23 @@ async def main(settings: CloudSettings) -> None:
         StorageError: when the state folder cannot be used.
     """
     folder = StateFolder(Path(settings.agent.state))
-    failure: BaseException | None = None
-    with folder.held():
+
+    async def serve() -> None:
+        failure: BaseException | None = None
         try:
             async with _opened(settings, folder) as parts:
                 await _run(parts)
         except* PlantroomError as group:
             failure = _first(group)  # raised in here it would be a group again
-    if failure is not None:
-        raise failure
+        if failure is not None:
+            raise failure
+
+    with folder.held():
+        await damage.outlive(_store_path(settings, folder), serve)
+
+
+def _store_path(settings: CloudSettings, folder: StateFolder) -> Path:
+    return Path(settings.store.path) if settings.store.path else folder.store
 
 
 def _first(group: BaseExceptionGroup[PlantroomError]) -> BaseException:
@@ -113,7 +121,8 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
         )
         sink, close_sink = open_sink("sqlite", folder.front)
         stack.callback(close_sink)
-        path = Path(settings.store.path) if settings.store.path else folder.store
+        path = _store_path(settings, folder)
+        damage.check(path)
         store = catalog.STORES[settings.store.kind](path, belongs_by_name)
         stack.callback(store.close)
         bundle = Path(settings.policy.bundle) if settings.policy.bundle else None

@@ -46,7 +46,9 @@ def add_digests(connection: sqlite3.Connection, book: int, readings: Iterable[Re
         )
 
 
-def settle(connection: sqlite3.Connection, book: int, kind: int, first: int, last: int) -> None:
+def settle(  # noqa: PLR0913, PLR0917 -- a range of a book, and its state
+    connection: sqlite3.Connection, book: int, kind: int, first: int, last: int, reason: str = ""
+) -> None:
     """Put a range into a state: stored > quarantined > evicted > gone, whichever came first."""
     ranges = [(first, last)]
     for stronger in range(kind):
@@ -56,7 +58,7 @@ def settle(connection: sqlite3.Connection, book: int, kind: int, first: int, las
             for rest in _without(connection, (book, stronger), low, high)
         ]
     for low, high in ranges:
-        spans.add(connection, (book, kind), low, high)
+        spans.add(connection, (book, kind), low, high, reason)
         for weaker in range(kind + 1, GONE + 1):
             spans.discard(connection, (book, weaker), low, high)
 

@@ -7,7 +7,12 @@ from typing import NoReturn
 
 from plantroom.cloud.ingest import Ingest
 from plantroom.wire import tls, topics
-from plantroom.wire.errors import PlantroomError, StorageError, UnreachableError
+from plantroom.wire.errors import (
+    PlantroomError,
+    StorageCorruptError,
+    StorageError,
+    UnreachableError,
+)
 from plantroom.wire.identity import IdentitySource
 from plantroom.wire.link import Link, Message
 from plantroom.wire.mqtt_link import MqttLink
@@ -135,6 +140,8 @@ class IngestLink:
                 group.append(self._waiting.get_nowait())
             try:
                 answers = await self._ingest.take(group)
+            except StorageCorruptError:
+                raise  # whoever opened the store sets it aside
             except StorageError as error:
                 LOG.error("nothing stored, nothing answered: %s", error)  # noqa: TRY400 -- one line
                 self.trouble = str(error)

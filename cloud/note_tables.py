@@ -47,7 +47,8 @@ class NoteTables:
             if note.offset_us is not None:
                 correct(connection, ref, note.offset_us)
         else:
-            book_tables.settle(connection, ref.id, _KINDS[note.kind], note.first, note.last)
+            kind = _KINDS[note.kind]
+            book_tables.settle(connection, ref.id, kind, note.first, note.last, note.reason)
             book_tables.raise_highest(connection, ref.id, note.last)
         return True
 

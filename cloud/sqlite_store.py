@@ -16,7 +16,7 @@ from plantroom.cloud.store_schema import HOUR_US, MIGRATIONS
 from plantroom.cloud.writing import Writer
 from plantroom.views.history import HistoryQuery, Sampled, Series, thin
 from plantroom.wire.database import Database, translated
-from plantroom.wire.errors import StorageError
+from plantroom.wire.errors import StorageCorruptError, StorageError
 
 LOG = logging.getLogger("plantroom.cloud.sqlite_store")
 CHECKPOINT_S = 30.0
@@ -80,11 +80,15 @@ class SqliteStore:
         """Truncate the WAL now and then: readers that are never idle would let it grow."""
         while True:
             await asyncio.sleep(self._checkpoint_s)
+            if self._database.damage is not None:  # a look-up may have found it
+                raise StorageCorruptError(
+                    self._database.damage.what, where=str(self._database.path)
+                )
             try:
                 await self._database.checkpoint()
-            except (
-                StorageError
-            ) as error:  # a full disk: readings are still taken once there is room
+            except StorageCorruptError:
+                raise
+            except StorageError as error:  # a full disk: readings are taken once there is room
                 LOG.warning("the WAL stays as long as it is: %s", error)
 
     def close(self) -> None:

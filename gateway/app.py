@@ -40,6 +40,7 @@ from plantroom.gateway.measures import Measures, Sources
 from plantroom.gateway.pace import pace_of
 from plantroom.gateway.queue_schema import MIGRATIONS as QUEUE_TABLES
 from plantroom.gateway.room import limits_of
+from plantroom.gateway.salvage import Salvage, set_aside_in
 from plantroom.gateway.settings import GatewaySettings, split_address
 from plantroom.gateway.spool import Queue
 from plantroom.gateway.state_folder import Reserve, StateFolder
@@ -49,7 +50,7 @@ from plantroom.policies.embedded import EmbeddedPoint
 from plantroom.views import web
 from plantroom.views.board import Board
 from plantroom.views.view_topics import ViewTopics
-from plantroom.wire import envelope, tls, topics
+from plantroom.wire import damage, envelope, tls, topics
 from plantroom.wire.clock import Clock, SystemClock
 from plantroom.wire.database import Database
 from plantroom.wire.envelope import Presence
@@ -71,9 +72,13 @@ async def main(settings: GatewaySettings) -> None:
         raise ConfigError(
             "agent.name is not `gateway`, its one name on topics", where=settings.agent.name
         )
-    with folder.held():
+
+    async def serve() -> None:
         async with _opened(settings, folder) as parts:
             await _run(parts, _upward_stages(parts))
+
+    with folder.held():
+        await damage.outlive(folder.queue, serve)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +133,13 @@ async def _opened(settings: GatewaySettings, folder: StateFolder) -> AsyncIterat
         database = _open_database(settings, folder)
         stack.callback(database.close)
         life = Life(incarnation=secrets.randbits(53), clock=clock, random_bits=secrets.randbits)
-        queue = Queue(database, life, limits_of(settings), disk_free=folder.disk_free)
+        queue = Queue(
+            database,
+            life,
+            limits_of(settings),
+            disk_free=folder.disk_free,
+            set_aside=set_aside_in(folder.queue),
+        )
         await queue.start()
         registry = Registry.open(folder.registry, cloud_trust_domain=cloud_domain)
         stack.callback(registry.close)
@@ -168,6 +179,7 @@ async def _opened(settings: GatewaySettings, folder: StateFolder) -> AsyncIterat
 
 
 def _open_database(settings: GatewaySettings, folder: StateFolder) -> Database:
+    damage.check(folder.queue)
     synchronous = "FULL" if settings.queue.durability == "durable" else "NORMAL"
     return Database.open(
         folder.queue,
@@ -311,6 +323,10 @@ async def _run(parts: _Parts, stages: _Stages) -> None:
     """Start everything in the order in which data moves; sensors are served without a cloud."""
     settings = parts.settings
     await stages.views.restore(parts.database)
+    for path in await parts.queue.to_salvage(set_aside_in(parts.folder.queue)):
+        stages.asking.alarm(
+            "file-damaged", GATEWAY, f"the queue was damaged, it is {path.name} now"
+        )
     context = tls.RotatingServerContext(parts.building.current())
     identity = settings.identity
     await parts.enrolment.start(identity.enrol_host, identity.enrol_port)
@@ -323,6 +339,14 @@ async def _run(parts: _Parts, stages: _Stages) -> None:
         start("building-identity", parts.building.run())
         start("rotate", admission.rotate(parts.building, context))
         start("derive", stages.deriver.run())
+        salvage = Salvage(
+            parts.queue,
+            set_aside_in(parts.folder.queue),
+            arrivals=segments.arrivals,
+            trust_domain=parts.trust_domain,
+            wake=stages.bridge.wake,
+        )
+        start("salvage", salvage.run())
         start("ask", stages.asking.run())
         start("presence", stages.views.run())
         start("measure", stages.measures.run())

@@ -7,11 +7,17 @@ from dataclasses import dataclass
 
 from plantroom.gateway.bridge import Bridge
 from plantroom.gateway.holding import FULL, NO_RESERVE, Holding
+from plantroom.gateway.salvage import set_aside_in
 from plantroom.gateway.spool import Queue, Standings
 from plantroom.gateway.state_folder import Reserve, StateFolder
 from plantroom.wire.clock import Clock
 from plantroom.wire.database import Database
-from plantroom.wire.errors import IdentityError, StorageError, StorageFullError
+from plantroom.wire.errors import (
+    IdentityError,
+    StorageCorruptError,
+    StorageError,
+    StorageFullError,
+)
 from plantroom.wire.identity import Identity, IdentitySource
 from plantroom.wire.metrics import Metric
 from plantroom.wire.ranges import RangeSet
@@ -57,9 +63,16 @@ class Measures:
         return bool(self._from.holding.reasons)
 
     async def run(self) -> None:
-        """Measure until cancelled."""
+        """Measure until cancelled.
+
+        Raises:
+            StorageCorruptError: when anyone has found the queue's file damaged.
+        """
         period = 0
         while True:
+            damage = self._from.database.damage
+            if damage is not None:
+                raise StorageCorruptError(damage.what, where=str(self._from.database.path))
             try:
                 await self._measure()
                 if period % _CHECKPOINT_PERIODS == _CHECKPOINT_PERIODS - 1:
@@ -129,6 +142,12 @@ class Measures:
                 "counter",
                 "Books whose digests disagree",
                 bridge.progress.imbalances,
+            ),
+            Metric(
+                "plantroom_files_set_aside",
+                "gauge",
+                "Damaged files beside the queue",
+                len(set_aside_in(self._from.database.path)),
             ),
             Metric("plantroom_queue_refusing", "gauge", "Publishes are refused", self.refusing),
         ]
@@ -202,6 +221,7 @@ class Measures:
             "queued": now.waiting.readings,
             "notes": now.notes,
             "refusing": self.refusing,
+            "set_aside": [path.name for path in set_aside_in(self._from.database.path)],
             "refusing_because": sorted(self._from.holding.reasons),
             "drain_per_s": self._drained_per_s,
             "counts": now.tallies,

@@ -8,7 +8,7 @@ import sqlite3
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from plantroom.gateway import books, numbering, tables
+from plantroom.gateway import books, numbering, salvaging, tables
 from plantroom.gateway.ingress import Bad, Intake, Row, note_bytes
 from plantroom.gateway.queue_schema import (
     AGAIN,
@@ -21,7 +21,7 @@ from plantroom.gateway.queue_schema import (
 )
 from plantroom.gateway.tables import Life
 from plantroom.wire import spans
-from plantroom.wire.envelope import Note
+from plantroom.wire.envelope import Note, NoteKind
 from plantroom.wire.ranges import RangeSet
 
 REUSE = "epoch-reuse"
@@ -252,11 +252,7 @@ class Posting:
         body = note_bytes(note)
         book = self._book(note.device, note.epoch)
         if note.kind == "gone":
-            for first, last in self._unknown(book, note.first, note.last):
-                spans.add(self._sql, (book.id, GONE), first, last, note.reason)
-                book.booked = max(book.booked, last)
-                key = (note.device, note.epoch)
-                tables.say(self._sql, self._life, "gone", key, (first, last), note.reason)
+            self._gone(book, note)
             return
         if not tables.add_note(self._sql, note, sha256(body).digest(), body):
             return
@@ -267,6 +263,21 @@ class Posting:
                 spans.add(self._sql, (book.id, kind), first, last, note.reason)
             book.known = max(book.known, note.last)
             book.booked = max(book.booked, note.last)
+
+    def _gone(self, book: _Book, note: Note) -> None:
+        """Book what the sensor no longer has; a file that was set aside may still hold it."""
+        if salvaging.is_under_way(self._sql):
+            return  # it is asked for again
+        kind: NoteKind = "gone"
+        reason = note.reason
+        file = salvaging.file_at_fault(self._sql)
+        if file is not None:
+            kind, reason = "quarantined", f"file {file}"
+        for first, last in self._unknown(book, note.first, note.last):
+            spans.add(self._sql, (book.id, _KIND_OF[kind]), first, last, reason)
+            book.booked = max(book.booked, last)
+            key = (note.device, note.epoch)
+            tables.say(self._sql, self._life, kind, key, (first, last), reason)
 
     def _unreceived(self, book: _Book, first: int, last: int) -> RangeSet:
         missing = RangeSet([(first, last)])

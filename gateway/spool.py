@@ -9,9 +9,10 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
-from plantroom.gateway import answers, books, numbering, room, tables
+from plantroom.gateway import answers, books, numbering, room, salvaging, tables
 from plantroom.gateway.answers import Outcome, Standing
 from plantroom.gateway.ingress import Intake
 from plantroom.gateway.lanes import Flight
@@ -21,7 +22,7 @@ from plantroom.gateway.queue_schema import CONFIRMED, TAP, WAITING
 from plantroom.gateway.room import Limits
 from plantroom.gateway.tables import Depth, Life
 from plantroom.wire.database import Database
-from plantroom.wire.envelope import Book, Lane, Receipt, Refill, Span, Welcome
+from plantroom.wire.envelope import Book, Lane, Note, Receipt, Refill, Span, Welcome
 
 _PAGE_BYTES_MIN: Final = 512
 _SLACK_BYTES: Final = 8 * 1024 * 1024  # stays free in the file, for what arrives next
@@ -58,12 +59,14 @@ class Queue:
         limits: Limits,
         *,
         disk_free: Callable[[], int] | None = None,
+        set_aside: Sequence[Path] = (),
     ) -> None:
         self._database = database
         self._life = life
         self._limits = limits
         self._disk_free = disk_free or (lambda: shutil.disk_usage(database.path.parent).free)
         self._line = Line()
+        self._set_aside_files = set_aside
         self._aged_from_us = 0
         self._refusing = False
 
@@ -82,6 +85,7 @@ class Queue:
         tables.set_meta(sql, "note_number", 0)
         running = tables.meta(sql, "running_us", 0)
         self._aged_from_us = running - self._life.clock.monotonic_us()
+        salvaging.begin(sql, self._set_aside_files)
         self._line.begin(sql)
 
     def _running_us(self) -> int:
@@ -288,6 +292,42 @@ class Queue:
             honest = honest and (highest >= known or epoch == current)
             books.raise_highest(sql, book, highest)
         return honest
+
+    async def to_salvage(self, files: Sequence[Path]) -> list[Path]:
+        """Return which of the files set aside still have to be brought back."""
+        return await self._database.read(partial(salvaging.unsalvaged, files=files))
+
+    async def bring_back(
+        self,
+        heads: Sequence[tuple[str, int, int]],
+        intakes: Sequence[Intake],
+        notes: Sequence[Note],
+    ) -> None:
+        """Queue what was read from a file that was set aside."""
+        work = partial(self._bring_back, heads, intakes, notes)
+        await self._database.write(work)
+
+    def _bring_back(
+        self,
+        heads: Sequence[tuple[str, int, int]],
+        intakes: Sequence[Intake],
+        notes: Sequence[Note],
+        sql: sqlite3.Connection,
+    ) -> None:
+        posting = Posting(
+            sql,
+            self._life,
+            aged_us=self._running_us(),
+            quarantine_bytes_max=self._limits.quarantine_bytes_max,
+        )
+        for intake in intakes:
+            posting.post(intake)
+        posting.flush()
+        salvaging.book(sql, heads, notes)
+
+    async def salvaged(self, file: Path) -> None:
+        """Note that a file has been brought back as far as it can be."""
+        await self._database.write(partial(salvaging.done, file=file, files=self._set_aside_files))
 
     async def standings(self) -> Standings:
         """Return depths, counts and the store's name, for metrics and status."""

@@ -287,3 +287,39 @@ def test_reader_sees_the_store_of_a_folder(tmp_path: Path) -> None:
             reader.close()
 
     asyncio.run(main())
+
+
+def test_a_damaged_store_is_set_aside_and_filled_anew(tmp_path: Path) -> None:
+    """With another name, so that gateways send again."""
+    cloud = Cloud.new(tmp_path / "state")
+    path = cloud.folder / "store.db"
+
+    async def store(number: int) -> str:
+        async with cloud.gateway() as link:
+            await link.subscribe(f"v1/{SITE}/receipt/gateway")
+            await send(link, "live", envelope.encode(batch(*range(300), number=number)))
+            receipt = await answer(link)
+        assert isinstance(receipt, Receipt)
+        assert [(s.first, s.last) for s in receipt.stored] == [(0, 299)]
+        return receipt.store_id
+
+    async def main() -> None:
+        async with cloud.running():
+            cloud.admit(UPLINK)
+            names = [await store(1)]
+        spoil(path)
+        async with cloud.running():
+            names.append(await store(2))
+        assert len(list(cloud.folder.glob("store.db.damaged-*"))) == 1
+        assert len(set(names)) == 2
+
+    asyncio.run(main())
+
+
+def spoil(path: Path) -> None:
+    """Overwrite all but the first page, and what has not been moved there yet."""
+    for file in (path, path.with_name("store.db-wal")):
+        if file.exists():
+            with file.open("r+b") as opened:
+                opened.seek(4096)
+                opened.write(b"\xa5" * max(0, file.stat().st_size - 4096))

@@ -8,7 +8,7 @@ import pytest
 
 from plantroom.cloud.membership import belongs_by_name
 from plantroom.cloud.sqlite_store import SqliteReader, SqliteStore
-from plantroom.wire.errors import StorageError, StorageFullError
+from plantroom.wire.errors import StorageCorruptError, StorageError, StorageFullError
 from tests.fakes.deliveries import delivery, reading
 
 
@@ -128,3 +128,30 @@ def test_quarantine_keeps_raw_bytes_up_to_its_bound(tmp_path: Path) -> None:
     connection.close()
     assert len(kept) == 5
     assert 0 < sum(kept) < 5
+
+
+def test_damage_that_a_look_up_finds_ends_the_store_so_that_it_is_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+
+    async def fill() -> None:
+        store = SqliteStore(path)
+        await store.commit([delivery([reading(seq) for seq in range(500)])])
+        store.close()
+
+    async def look() -> None:
+        store = SqliteStore(path, checkpoint_s=0.01)
+        try:
+            with pytest.raises(StorageCorruptError):
+                await store.latest()
+            with pytest.raises(StorageCorruptError) as caught:
+                async with asyncio.timeout(10):
+                    await store.run()
+            assert caught.value.where == str(path)
+        finally:
+            store.close()
+
+    asyncio.run(fill())
+    with path.open("r+b") as file:
+        file.seek(6 * 4096)
+        file.write(b"\xa5" * (path.stat().st_size - 6 * 4096))
+    asyncio.run(look())

@@ -13,6 +13,7 @@ from plantroom.gateway.holding import Holding
 from plantroom.gateway.ingress import Intake, note_from
 from plantroom.gateway.queue_schema import MIGRATIONS
 from plantroom.gateway.room import Limits
+from plantroom.gateway.salvage import set_aside_in
 from plantroom.gateway.spool import Queue
 from plantroom.gateway.tables import Life
 from plantroom.wire import envelope, senml
@@ -125,7 +126,13 @@ class Rig:
             clock=self.clock,
             random_bits=self.random.getrandbits,
         )
-        self.queue = Queue(self.database, life, self.limits, disk_free=lambda: self.disk_free)
+        self.queue = Queue(
+            self.database,
+            life,
+            self.limits,
+            disk_free=lambda: self.disk_free,
+            set_aside=set_aside_in(self.path),
+        )
         self.deriver = Deriver(
             self.database,
             self.queue,

@@ -265,3 +265,46 @@ def test_an_unknown_key_is_one_clear_line(gateway: Process) -> None:
     code, [line] = gateway.run_to_its_end()
     assert code == 3
     assert "broker.prot" in line
+
+
+def test_a_damaged_queue_is_set_aside_and_service_goes_on(gateway: Process, lab: Any) -> None:
+    """Damaged while it stands still, and again while it works."""
+
+    def aside(count: int) -> bool:
+        return len(json.loads(gateway.get("/api/status") or "{}").get("set_aside", ())) == count
+
+    async def publish(identity: Identity, *seqs: int) -> None:
+        async with gateway.link(identity) as link:
+            assert await link.publish(message(lab, *seqs)) == 0
+            await eventually(lambda: gateway.count() >= len(seqs))
+
+    async def damaged_at_work(identity: Identity) -> None:
+        await publish(identity, 2, 3)
+        spoil(gateway.state / "queue.db")
+        await eventually(lambda: aside(2))
+        await publish(identity, 4)
+
+    gateway.start()
+    identity = gateway.enrolled()
+    asyncio.run(publish(identity, 0, 1))
+    assert gateway.stop() == 0
+    spoil(gateway.state / "queue.db")
+    gateway.start()
+    assert aside(1)
+    assert "plantroom_files_set_aside 1" in gateway.get("/metrics")
+    asyncio.run(damaged_at_work(identity))
+    assert gateway.stop() == 0
+    log = (gateway.folder / "log").read_text()
+    assert log.count("and a new file is begun") == 2
+    assert log.count("alarm file-damaged") == 3  # the second time both files lie there
+    assert "Traceback" not in log
+
+
+def spoil(path: Path) -> None:
+    """Overwrite all but the first page, and what has not been moved there yet."""
+    wal = path.with_name("queue.db-wal")
+    for file in (path, wal):
+        if file.exists():
+            with file.open("r+b") as opened:
+                opened.seek(4096)
+                opened.write(b"\xa5" * max(0, file.stat().st_size - 4096))
