@@ -56,8 +56,9 @@ def make_app(  # noqa: PLR0913 -- the sources of a page, each named
     """Make the web application.
 
     `status` gives JSON; of its keys the page shows, where there are any:
-    `link` {state, since}, `queued` (readings on the way), `books` [{site, device, epoch, first, last,
-    count, holes [[first, last]], quarantined, noted}], `stored`, `identity` {spiffe_id, not_after}.
+    `link` {state, since}, `queued` (readings on the way), `books` [{site, device, epoch, first,
+    last, count, holes [[first, last]], quarantined, noted}], `stored`, `identity` {spiffe_id,
+    not_after}.
     `ready` gives the empty text, or why not. `hosts` are further names that a browser may use.
     `app.state.feeds` is closed by `serving.serve` at its end.
     """
