@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from plantroom.cloud.store import StoredBook, StoreReader
-from plantroom.gateway import books
+from plantroom.gateway import books, verifying
 from plantroom.lab import app, audit
 from plantroom.lab.audit import SEGMENT_SEQS, Account, Fault, Page
 from plantroom.lab.layout import Layout
 from plantroom.wire.ranges import RangeSet
 from plantroom.wire.sqlite import translated
+
+_ALTERED_BELOW = "altered: the gateway's rows are not those that were received"
 
 
 def accounts(layout: Layout) -> tuple[Account, ...]:
@@ -27,8 +29,8 @@ def accounts(layout: Layout) -> tuple[Account, ...]:
 
 
 def verify(layout: Layout) -> tuple[Account, ...]:
-    """Like `accounts`, and the stored rows are hashed again and compared with the cloud's books."""
-    below = gateway_pages(layout)
+    """Like `accounts`, and the rows of both sides are hashed again."""
+    below, wrong = _gateway_verified(layout)
     with _store(layout) as store:
         read = store.books() if store else []
         altered = {
@@ -38,9 +40,28 @@ def verify(layout: Layout) -> tuple[Account, ...]:
         }
     compared = audit.compare(below, [_cloud_page(book) for book in read])
     return tuple(
-        audit.with_faults(account, altered.get((account.device, account.epoch), ()))
+        audit.with_faults(
+            account,
+            (
+                *wrong.get((account.device, account.epoch), ()),
+                *altered.get((account.device, account.epoch), ()),
+            ),
+        )
         for account in compared
     )
+
+
+def _gateway_verified(layout: Layout) -> tuple[list[Page], dict[tuple[str, int], list[Fault]]]:
+    """Return the gateway's books, and what of its rows was changed, of one moment."""
+    wrong: dict[tuple[str, int], list[Fault]] = {}
+    if not layout.queue.exists():
+        return [], wrong
+    with _read_only(layout.queue) as connection:
+        pages = [_gateway_page(entry) for entry in books.summary(connection)]
+        for device, epoch, (first, last) in verifying.altered(connection):
+            fault = Fault(first=first, last=last, what=_ALTERED_BELOW)
+            wrong.setdefault((device, epoch), []).append(fault)
+    return pages, wrong
 
 
 @contextmanager

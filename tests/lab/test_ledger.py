@@ -1,4 +1,5 @@
 import sqlite3
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +64,53 @@ def test_a_row_that_was_taken_from_the_store_is_found(layout: Layout) -> None:
 def test_where_nothing_ever_ran_there_are_no_books(layout: Layout) -> None:
     with pytest.raises(UnreachableError, match="plantroom up"):
         ledger.accounts(layout)
+
+
+def flip(path: Path, wanted: bytes) -> None:
+    """Change one byte on the disk, nothing else: the last one of the only place that has these."""
+    data = path.read_bytes()
+    assert data.count(wanted) == 1
+    at = data.index(wanted) + len(wanted) - 1
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(bytes([data[at] ^ 1]))
+
+
+def keep_rows(layout: Layout, count: int) -> None:
+    connection = connect(layout.queue, MIGRATIONS)
+    (book,) = connection.execute("SELECT id FROM book").fetchone()
+    connection.executemany(
+        "INSERT INTO reading(book, seq, state, size, aged_us, hash, body)"
+        " VALUES(?, ?, 0, 1, 0, ?, ?)",
+        [(book, n, hvac_reading(n).hash(), hvac_reading(n).canonical()) for n in range(count)],
+    )
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    connection.close()
+
+
+def test_one_byte_changed_on_the_gateways_disk_is_named_by_its_reading(layout: Layout) -> None:
+    gateway_book(layout, 4, {0: [(0, 4)]})
+    keep_rows(layout, 5)
+    assert [account.closes for account in ledger.verify(layout)] == [True]
+    flip(layout.queue, hvac_reading(3).canonical())
+    (account,) = ledger.verify(layout)
+    assert not account.closes
+    assert (account.device, account.epoch) == (HVAC, 7)
+    [fault] = account.faults
+    assert (fault.first, fault.last) == (3, 3)
+    assert fault.what.startswith("altered: the gateway's")
+
+
+def test_one_byte_changed_in_the_cloud_is_named_by_its_segment(layout: Layout) -> None:
+    readings = [hvac_reading(seq) for seq in range(1_200)]
+    put(layout.store, *readings)
+    with sqlite3.connect(layout.store) as connection:
+        connection.execute(
+            "UPDATE r SET value = 'ecp' WHERE seq = 1100"
+            " AND series = (SELECT id FROM series WHERE point = 'power_mode')"
+        )
+    connection.close()
+    (account,) = ledger.verify(layout)
+    [fault] = account.faults
+    assert (account.device, account.epoch) == (HVAC, 7)
+    assert (fault.first, fault.last) == (1_000, 1_999)
