@@ -26,7 +26,7 @@ from plantroom.certs.embedded import EmbeddedSource
 from plantroom.certs.enrolled_async import AsyncEnrolled
 from plantroom.certs.enrolment_server import EnrolmentServer
 from plantroom.certs.registry import Registry
-from plantroom.gateway import crossing, identities, ingress
+from plantroom.gateway import crossing, identities, ingress, serving
 from plantroom.gateway.asking import Asking
 from plantroom.gateway.bridge import Bridge
 from plantroom.gateway.capabilities import Capabilities
@@ -354,7 +354,7 @@ async def _run(parts: _Parts, stages: _Stages) -> None:
         if settings.views.publish:
             period_s = settings.views.period_s
             start("views", ViewTopics(parts.board, parts.publish, period_s=period_s).run())
-        start("http", web.serve(_page(parts, stages), settings.http.host, settings.http.port))
+        start("http", serving.serve(_page(parts, stages), settings.http, parts.building))
         if settings.bridge.address:
             start("cloud-identity", parts.cloud.run())
             renewed = partial(_renewed, stages.bridge)

@@ -1,5 +1,6 @@
 """Settings of the gateway: every limit with its default and unit, one section a part."""
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,11 +114,27 @@ class IdentitySection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpSection:
-    """The building's own page, API and metrics; plain HTTP, so loopback only."""
+    """The building's own page, API and metrics."""
 
     host: str = option("127.0.0.1", "Address to listen on.")
     port: int = option(8080, "Port; 0 takes a free one.", low=0, high=65_535)
+    tls: str = option(
+        "auto",
+        "TLS with client certificates: auto means unless `host` is loopback."
+        " off is for a port that something in front publishes on loopback only.",
+        choices=("auto", "on", "off"),
+    )
     names: tuple[str, ...] = option((), "Further host names under which a browser may ask.")
+
+    @property
+    def needs_tls(self) -> bool:
+        """Whether it is served over TLS with client certificates."""
+        if self.tls != "auto":
+            return self.tls == "on"
+        try:
+            return not ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host != "localhost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

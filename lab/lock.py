@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from plantroom.certs import atomic
 from plantroom.lab.layout import Layout
 from plantroom.wire.errors import ConfigError
 
@@ -27,8 +28,9 @@ def held(layout: Layout) -> Iterator[None]:
                 where=str(layout.state),
                 remedy="stop it with `plantroom down`, or choose another folder with --state",
             ) from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        with atomic.translated(layout.lock):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(handle)

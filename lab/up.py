@@ -18,7 +18,7 @@ from plantroom.lab.plan import devices_of
 from plantroom.lab.ports import Ports
 from plantroom.lab.replayed import Replayed
 from plantroom.lab.supervisor import Interrupted, Supervisor, interruptible
-from plantroom.wire.errors import UnreachableError
+from plantroom.wire.errors import StorageError, UnreachableError
 
 READY_S = 60.0
 READY_S_PER_DEVICE = 2.0
@@ -104,6 +104,7 @@ class _Life:
         self._goal = goal
         self._voice = voice
         self._left_out = LeftOut(layout, plan.devices, tell=voice.tell)
+        self._published = True
         self._waiting_for = "cloud"
         self._supervisor = Supervisor(tell=voice.tell, changed=self._publish)
 
@@ -188,7 +189,15 @@ class _Life:
         return Program(name=name, kind="device", config=config, log=self._layout.log(name))
 
     def _publish(self) -> None:
-        running.save(self._layout, self._running())
+        """Say what runs; a disk that is full stops no process and is named once."""
+        try:
+            running.save(self._layout, self._running())
+        except StorageError as error:
+            if self._published:
+                self._voice.tell(f"{error}; until then `status` knows old process ids")
+            self._published = False
+        else:
+            self._published = True
 
     def _running(self) -> running.Running:
         return running.Running(

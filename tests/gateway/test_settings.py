@@ -4,7 +4,7 @@ import pytest
 
 from plantroom.gateway.pace import pace_of
 from plantroom.gateway.room import limits_of
-from plantroom.gateway.settings import GatewaySettings, read, split_address
+from plantroom.gateway.settings import GatewaySettings, HttpSection, read, split_address
 from plantroom.wire import settings
 from plantroom.wire.errors import ConfigError
 
@@ -72,3 +72,21 @@ def test_what_no_gateway_could_run_with_is_said_before_it_starts(
 
 def test_a_gateway_without_a_cloud_needs_no_address() -> None:
     assert not read(None, {"PLANTROOM_BRIDGE_ADDRESS": ""}).bridge.address
+
+
+@pytest.mark.parametrize(
+    ("host", "tls", "needed"),
+    [
+        ("127.0.0.1", "auto", False),
+        ("::1", "auto", False),
+        ("localhost", "auto", False),
+        ("0.0.0.0", "auto", True),  # noqa: S104 -- what the check is about
+        ("gateway.example", "auto", True),
+        ("0.0.0.0", "off", False),  # noqa: S104
+        ("127.0.0.1", "on", True),
+    ],
+)
+def test_http_is_for_this_machine_unless_it_is_over_tls(
+    host: str, tls: str, *, needed: bool
+) -> None:
+    assert HttpSection(host=host, tls=tls).needs_tls is needed

@@ -1,15 +1,17 @@
+import errno
+import os
 import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from plantroom.lab import lock
-from plantroom.lab.flags import Given
+from plantroom.lab import lock, running
+from plantroom.lab.flags import Flags, Given
 from plantroom.lab.layout import Layout
 from plantroom.lab.plan import UnmappedError
-from plantroom.lab.up import Goal, up
-from plantroom.wire.errors import ConfigError
+from plantroom.lab.up import Goal, _Life, _Plan, up
+from plantroom.wire.errors import ConfigError, StorageFullError
 
 
 class Silent:
@@ -53,3 +55,36 @@ def test_a_recording_without_a_mapping_is_found_before_anything_is_set_up(
     with pytest.raises(UnmappedError):
         start(layout, Given(replays=(str(tmp_path / "x.csv"),)))
     assert not layout.gateway.exists()
+
+
+def test_a_full_disk_stops_no_building_and_is_named_once(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    voice = Silent()
+    monkeypatch.setattr(voice, "tell", told.append)
+    life = _Life(layout, _Plan(flags=Flags(), devices=(), admitted=frozenset()), Goal(), voice)
+
+    def full(*_args: object) -> None:
+        raise StorageFullError("no space left", where="up.json")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "save", full)
+        life._publish()
+        life._publish()
+    assert len(told) == 1
+    assert "no space left, up.json" in told[0]
+    layout.state.mkdir(parents=True, exist_ok=True)
+    life._publish()
+    assert layout.running.exists()
+
+
+def test_a_full_disk_at_the_start_is_one_clear_error(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(StorageFullError, match=r"no space left, .*up\.lock"):
+        start(layout, Given())
