@@ -1,6 +1,8 @@
 import asyncio
 from collections.abc import Awaitable
 
+import pytest
+
 from plantroom.broker.guard import Peer
 from plantroom.broker.journal import Journal
 from plantroom.broker.memory import MemorySink
@@ -135,6 +137,56 @@ def test_nothing_to_store_commits_nothing() -> None:
             journal.acknowledge(outlet, b"1", count=1)
             await until(lambda: outlet.log)
             assert sink.batches == []
+            journal.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_few_publishes_wait_for_more_unless_there_are_enough_or_somebody_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("plantroom.broker.journal.GATHER_S", 1.0)
+
+    async def scenario() -> None:
+        sink, outlet = SlowSink(), Recorder()
+        sink.go.set()
+        journal = Journal(sink, JumpingClock(), depth_bytes_max=1 << 20)
+        loop = asyncio.get_running_loop()
+
+        async def committed(number: int, what: str) -> float:
+            begin_s = loop.time()
+            await until(lambda: journal.commits == number, what)
+            return loop.time() - begin_s
+
+        async def woken() -> None:
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+        def publishes(count: int) -> None:
+            for _ in range(count):
+                journal.run(tapped_run())
+                journal.acknowledge(outlet, b"1", count=1)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(journal.serve())
+            await asyncio.sleep(0)
+            journal._ended_s = -1.0  # a pause
+            publishes(1)
+            assert await committed(1, "the first after a pause") < 0.5
+            publishes(1)
+            await woken()
+            publishes(1)
+            assert await committed(2, "two that came one by one") > 0.5
+            publishes(8)
+            assert await committed(3, "as many as are enough") < 0.5
+            publishes(1)
+            await woken()
+            journal.after(lambda _: None)
+            assert await committed(4, "what somebody waits for") < 0.5
+            publishes(1)
+            assert await committed(5, "one that waits in vain") > 0.5
+            publishes(1)
+            assert await committed(6, "the one after it") < 0.5
             journal.close()
 
     asyncio.run(scenario())
