@@ -20,6 +20,7 @@ from plantroom.broker.guard import Ask, Peer, UndecidedError
 from plantroom.broker.packets import V5, V311, Packet
 from plantroom.broker.properties import NONE
 from plantroom.broker.runs import US_PER_S
+from plantroom.broker.unread import Unread
 from plantroom.wire.errors import IdentityError
 from plantroom.wire.identity import Principal
 
@@ -90,10 +91,8 @@ class Connection(asyncio.Protocol):
         self._partial_us = 0  # since when an incomplete packet is waited for
         self._framed = 0  # bytes of a WebSocket frame that is not complete
         self._stopped = False
-        self._unread_bytes_max = engine.limits.outbound_bytes_max
-        self._burst_bytes = 0
-        self._unread_low = 0  # the least that it had unread, and since when
-        self._unread_us = 0
+        self._yielding = False
+        self._unread = Unread(engine.limits)
 
     # -- the transport's calls
 
@@ -222,8 +221,7 @@ class Connection(asyncio.Protocol):
                 break
             turns -= 1
             if not turns and position < end:
-                self.stop()
-                asyncio.get_running_loop().call_soon(self.go_on)
+                self._let_others()
                 break
         return position
 
@@ -260,8 +258,21 @@ class Connection(asyncio.Protocol):
         if data:
             self._feed(data)
 
+    def _let_others(self) -> None:
+        """Go on in a while with what is here already."""
+        self.stop()
+        self._yielding = True
+        if self.engine.journal.deep:
+            self.engine.journal.pause(self)
+        else:
+            asyncio.get_running_loop().call_soon(self.resume)
+
     def resume(self) -> None:
-        """Read on: the journal is no longer deep."""
+        """Read on: the journal is no longer deep, or others have had their turn."""
+        if self._yielding:
+            self._yielding = False
+            self.go_on()
+            return
         if self.open and not self._stopped:
             self._transport.resume_reading()
             self._partial_us = self.engine.now_us if self._have else 0
@@ -281,12 +292,12 @@ class Connection(asyncio.Protocol):
         if self.open and not self._transport.is_closing():
             self.engine.counters.bytes_sent += len(data)
             self._transport.write(data)
-            if self.blocked and self.unread_bytes > self._burst_bytes + self._unread_bytes_max:
+            if self.blocked and self._unread.too_much(self.unread_bytes):
                 self.too_slow("it does not read", "outbound_bytes_max")
 
     def write_burst(self, data: bytes) -> None:
         """Send what was queued: the client may take its time to read that much."""
-        self._burst_bytes = len(data)
+        self._unread.burst_bytes = len(data)
         self.write(data)
 
     def too_slow(self, why: str, limit: str) -> None:
@@ -306,16 +317,6 @@ class Connection(asyncio.Protocol):
     def unread_bytes(self) -> int:
         """How much the client has not read."""
         return int(self._transport.get_write_buffer_size()) if self.open else 0
-
-    def _reads_nothing(self, now_us: int) -> bool:
-        """Say whether too much is unread and has not become less for too long."""
-        unread = self.unread_bytes
-        if unread <= self._unread_bytes_max:
-            self._unread_us = 0
-            return False
-        if not self._unread_us or unread < self._unread_low:
-            self._unread_us, self._unread_low = now_us, unread
-        return now_us - self._unread_us > int(self.engine.limits.slow_consumer_s * US_PER_S)
 
     def acknowledged(self, count: int) -> None:
         """So many publishes are answered."""
@@ -383,7 +384,7 @@ class Connection(asyncio.Protocol):
         if not self.accepted:
             limit_us = int(self.engine.limits.handshake_timeout_s * US_PER_S)
             return "no CONNECT in time" if now_us - self.opened_us > limit_us else None
-        if self.blocked and self._reads_nothing(now_us):
+        if self.blocked and self._unread.stuck(self.unread_bytes, now_us):
             return "slow consumer: it does not read"
         if self._partial_us and not self._stopped:
             limit_us = int(self.engine.limits.packet_timeout_s * US_PER_S)

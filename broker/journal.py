@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger("plantroom.broker.journal")
 RETRY_S = 0.2
+ITEM_BYTES = 100  # what waits is counted with the object that holds it
 GATHER_S = 0.002
 _FEW = 8
 _VAIN_GROUPS = 32
@@ -87,16 +88,20 @@ class Journal:
     def run(self, run: Run) -> None:
         """Add publishes to the group."""
         self.group.items.append(run)
+        if run.qos == 0 or run.retained:  # nobody acknowledges these, and they wait as well
+            self.group.size_bytes += len(run.data) + ITEM_BYTES
         self._work.set()
 
     def after(self, callback: After) -> None:
         """Call back in turn after the commit, with whether it succeeded."""
         self.group.items.append(callback)
+        self.group.size_bytes += ITEM_BYTES
         self._hurry()
 
     def change(self, change: Change) -> None:
         """Store a change, if need be with a later group."""
         self.group.owed.append(change)
+        self.group.size_bytes += ITEM_BYTES
         self._hurry()
 
     def bind(self, change: Change, undo: Undo | None = None) -> None:
@@ -110,7 +115,7 @@ class Journal:
         """Send acknowledgements after the commit, in order; `firm`: even if it fails."""
         group = self.group
         group.acks.append((outlet, data, count, firm))
-        group.size_bytes += size_bytes
+        group.size_bytes += size_bytes + ITEM_BYTES
         group.count += count
         if not count or group.count >= _FEW:
             self._hurry()
