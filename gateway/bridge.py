@@ -179,9 +179,13 @@ class Bridge:
 
     async def _catching_up(self) -> Mode:
         self._enter("catching-up")
+        before, began_us = self.progress.confirmed, self._clock.monotonic_us()
         while not await self._lost_within(_LOOK_S):
             standings = await self._queue.standings()
             if not standings.backfill.readings:
+                count = self.progress.confirmed - before
+                took_s = (self._clock.monotonic_us() - began_us) / 1_000_000
+                _log.info("everything is synced: %d readings in %.1f s", count, took_s)
                 return self._live
         return self._offline
 

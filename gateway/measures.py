@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -205,6 +206,7 @@ class Measures:
                 "since": format_us(bridge.since_us),
                 "connected": bridge.connected,
                 "error": bridge.last_error,
+                "offline_s": round(self._offline_s(), 1),
                 "last_sync": _when(bridge.progress.synced_us),
                 "round_trip_s": bridge.round_trip_s,
             },
@@ -224,6 +226,12 @@ class Measures:
             "set_aside": [path.name for path in set_aside_in(self._from.database.path)],
             "refusing_because": sorted(self._from.holding.reasons),
             "drain_per_s": self._drained_per_s,
+            "drain": {
+                "per_s": round(self._drained_per_s, 1),
+                "eta_s": None if math.isinf(eta_s := self._eta_s(now)) else round(eta_s, 1),
+            },
+            "evicted": _by_reason(now, "evicted"),
+            "quarantined": _by_reason(now, "quarantined"),
             "counts": now.tallies,
             "store_id": now.store_id,
             "books": [_page(book) for book in await self._from.queue.ledger()],
@@ -235,6 +243,14 @@ class Measures:
 
 def _gauge(name: str, what: str, value: float, state: str) -> Metric:
     return Metric(name, "gauge", what, value, {"state": state})
+
+
+def _by_reason(now: Standings, kind: str) -> dict[str, int]:
+    return {
+        name.partition(":")[2]: count
+        for name, count in sorted(now.tallies.items())
+        if name.startswith(f"{kind}:")
+    }
 
 
 def _when(time_us: int | None) -> str | None:

@@ -174,7 +174,7 @@ class Queue:
         await self._database.checkpoint()
 
     def _forget(self, wanted: int, sql: sqlite3.Connection) -> None:
-        short = wanted - self._free_inside(sql)
+        short = 2 * wanted - self._free_inside(sql)  # pages at the edges stay in use, in part
         if short > 0:
             policy = replace(self._limits, policy="reject", age_us_max=0)
             room.make(sql, self._life, policy, self._line.in_air, aged_us=0, short=short)

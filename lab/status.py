@@ -23,6 +23,10 @@ def status(layout: Layout) -> dict[str, Any]:
         "pids": dict(found.pids),
         "link": (gateway or {}).get("link"),
         "queue": (gateway or {}).get("queue"),
+        **{
+            name: (gateway or {}).get(name)
+            for name in ("queue_bytes", "drain", "evicted", "quarantined", "set_aside")
+        },
         "devices": fleet.devices(layout),
         "svids": {
             name: (said or {}).get("identity")

@@ -72,6 +72,9 @@ def test_metrics_and_status_say_what_is_queued_and_why(
         status: Any = await measures.status()
         assert status["queue"] == {"live": 100, "backfill": 0, "history": 0}
         assert status["link"]["error"] == "cut"
+        assert status["link"]["offline_s"] > 0
+        assert status["drain"] == {"per_s": 0.0, "eta_s": None}
+        assert (status["evicted"], status["quarantined"]) == ({"full": 3}, {})
         assert status["policy"] == {"revision": "r1"}
         [book] = status["books"]
         assert (book["site"], book["device"], book["holes"]) == (lab.SITE, "hvac-001", [])
