@@ -73,8 +73,7 @@ class Connection(asyncio.Protocol):
         self.version = V311
         self.problem_information = True
         self.keepalive_us = 0
-        self.blocked = False
-        self.open = False
+        self.blocked = self.open = False
         self.accepted = False  # CONNACK with success was sent or is on its way
         self.clean = False  # DISCONNECT was received: no will
         self.unanswered = 0
@@ -90,8 +89,7 @@ class Connection(asyncio.Protocol):
         self._need = 0
         self._partial_us = 0  # since when an incomplete packet is waited for
         self._framed = 0  # bytes of a WebSocket frame that is not complete
-        self._stopped = False
-        self._yielding = False
+        self._stopped = self._yielding = False
         self._unread = Unread(engine.limits)
 
     # -- the transport's calls
