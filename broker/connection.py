@@ -8,6 +8,7 @@ until it may go on.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from plantroom.broker import decode, encode
@@ -18,7 +19,6 @@ from plantroom.broker.errors import PacketError, ProtocolError
 from plantroom.broker.fast_path import FastPath
 from plantroom.broker.guard import Ask, Peer, UndecidedError
 from plantroom.broker.packets import V5, V311, Packet
-from plantroom.broker.properties import NONE
 from plantroom.broker.runs import US_PER_S
 from plantroom.broker.unread import Unread
 from plantroom.wire.errors import IdentityError
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from plantroom.broker.clients import Client
 
 _PACKETS_AT_ONCE = 500  # on the plain path; then it is the others' turn
+_REASON_BYTES = 16  # what a packet has beside its reason string, at most
 Admission = Callable[[Any], Principal | None]
 
 
@@ -72,9 +73,11 @@ class Connection(asyncio.Protocol):
         self.client: Client | None = None
         self.version = V311
         self.problem_information = True
+        self.packet_bytes_max = 0  # of the client; 0: any size
         self.keepalive_us = 0
         self.blocked = self.open = False
         self.accepted = False  # CONNACK with success was sent or is on its way
+        self.greeted = False  # it was sent
         self.clean = False  # DISCONNECT was received: no will
         self.unanswered = 0
         self.aliases: dict[int, str] = {}
@@ -340,22 +343,15 @@ class Connection(asyncio.Protocol):
         self.engine.audit.record(
             "disconnected" if self.accepted else "refused", self.peer, reason=reason
         )
-        if self.version == V5 and self.accepted:
-            text = reason if self.problem_information else ""
-            self.write(encode.disconnect(code, text))  # [MQTT-4.13.1-1]
+        if self.version == V5 and self.greeted:  # [MQTT-3.14.0-1]
+            self.write(encode.disconnect(code, self.told(reason)))  # [MQTT-4.13.1-1]
         self.close()
 
-    def refuse(self, code: int, reason: str) -> None:
-        """Answer CONNECT with a refusal, and close."""
-        self.engine.counters.refused += 1
-        self.engine.audit.record("refused", self.peer, reason=reason)
-        properties = encode.reason_properties(reason) if self.version == V5 else NONE
-        self.write(
-            encode.connack(
-                session_present=False, code=code, version=self.version, properties=properties
-            )
-        )
-        self.close()
+    def told(self, reason: str, *, beside_bytes: int = 0) -> str:
+        """Return a reason string, empty if the client does not want it or cannot take it."""
+        size = len(reason.encode()) + beside_bytes + _REASON_BYTES  # [MQTT-3.1.2-24]
+        fits = not self.packet_bytes_max or size <= self.packet_bytes_max
+        return reason if self.problem_information and fits else ""  # [MQTT-3.1.2-29]
 
     def close(self) -> None:
         """Send what is written, then close; nothing that still comes in is looked at."""
@@ -363,10 +359,19 @@ class Connection(asyncio.Protocol):
             self.open = False
             self._parts.clear()
             self._have = 0
-            self._transport.close()
+            self._leave()
             self.close_at_us = self.engine.now_us + US_PER_S  # then without waiting for the peer
             if self.client is not None:
                 self.handler.connection_ended(self)
+
+    def _leave(self) -> None:
+        """Close, but read on for a while: unread bytes would reset what was written last."""
+        if self._transport.can_write_eof():
+            with suppress(OSError):  # it is gone already
+                self._transport.write_eof()
+                self._transport.resume_reading()
+                return
+        self._transport.close()
 
     def abort(self, reason: str, *, event: str = "aborted") -> None:
         """Close at once, dropping what is not sent."""
@@ -379,21 +384,15 @@ class Connection(asyncio.Protocol):
         """Say why this connection has to be closed now, or None."""
         if self.close_at_us is not None:
             return "was held" if now_us >= self.close_at_us else None
+        limits = self.engine.limits
         if not self.accepted:
-            limit_us = int(self.engine.limits.handshake_timeout_s * US_PER_S)
-            return "no CONNECT in time" if now_us - self.opened_us > limit_us else None
+            late = now_us - self.opened_us > limits.handshake_timeout_s * US_PER_S
+            return "no CONNECT in time" if late else None
         if self.blocked and self._unread.stuck(self.unread_bytes, now_us):
             return "slow consumer: it does not read"
-        if self._partial_us and not self._stopped:
-            limit_us = int(self.engine.limits.packet_timeout_s * US_PER_S)
-            if now_us - self._partial_us > limit_us:
-                return "packet not complete in time"
+        partial_us = now_us - self._partial_us if self._partial_us and not self._stopped else 0
+        if partial_us > limits.packet_timeout_s * US_PER_S:
+            return "packet not complete in time"
         if self.keepalive_us and now_us - self.heard_us > self.keepalive_us:  # [MQTT-3.1.2-22]
             return "keep-alive timeout"
-        principal = self.peer.principal
-        if (
-            principal is not None
-            and principal.not_after_s * US_PER_S <= self.engine.clock.wall_us()
-        ):
-            return "SVID has expired"
-        return None
+        return "SVID has expired" if self.peer.expired(self.engine.clock.wall_us()) else None

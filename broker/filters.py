@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from plantroom.broker.codes import Code
-from plantroom.broker.errors import LimitError, MalformedError
+from plantroom.broker.errors import LimitError, MalformedError, ProtocolError
 
 SHARE = "$share/"
 
@@ -52,7 +52,7 @@ def check_name(topic: str, limits: TopicLimits) -> str:
         LimitError: when it is too long or too deep.
     """
     if not topic:
-        raise MalformedError("topic name is empty")  # [MQTT-4.7.3-1]
+        raise ProtocolError("topic name is empty")  # [MQTT-4.7.3-1]
     if "#" in topic or "+" in topic:  # [MQTT-3.3.2-2]
         raise MalformedError("topic name has a wildcard", code=Code.TOPIC_NAME_INVALID)
     check_size(topic, limits)

@@ -68,6 +68,10 @@ class Peer:
         """The SPIFFE ID, as text."""
         return str(self.principal.spiffe_id) if self.principal else ANONYMOUS
 
+    def expired(self, wall_us: int) -> bool:
+        """Say whether its SVID's time is over."""
+        return self.principal is not None and self.principal.not_after_s * _US <= wall_us
+
 
 class Guard:
     """Asks the decision point and remembers what it said."""

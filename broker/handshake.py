@@ -14,8 +14,9 @@ from plantroom.broker.engine import Engine
 from plantroom.broker.errors import PacketError
 from plantroom.broker.filters import check_name
 from plantroom.broker.guard import Ask
+from plantroom.broker.outgoing import Outgoing
 from plantroom.broker.packets import V5, V311, Connect
-from plantroom.broker.properties import Property
+from plantroom.broker.properties import NONE, Property
 from plantroom.broker.quotas import check_connect
 from plantroom.broker.runs import US_PER_S
 from plantroom.broker.wills import Wills
@@ -43,14 +44,16 @@ class Handshake:
             connection.version = V5 if decode.peek_version(data, start, end) == V5 else V311
             self._engine.counters.count(error)
             if connection.version == V5 or error.code == Code.UNSUPPORTED_PROTOCOL_VERSION:
-                connection.refuse(error.code, str(error))  # [MQTT-3.1.2-2]
+                refuse(connection, error.code, str(error))  # [MQTT-3.1.2-2]
             else:
                 connection.fail(error.code, str(error))  # 3.1.1: closed without CONNACK
             return
         connection.version = packet.version
+        connection.problem_information = bool(packet.properties.get(Property.REQUEST_PROBLEM, 1))
+        connection.packet_bytes_max = packet.properties.get(Property.MAXIMUM_PACKET_SIZE, 0)
         refusal = self._refusal(connection, packet)
         if refusal is not None:
-            connection.refuse(*refusal)
+            refuse(connection, *refusal)
             return
         self._accept(connection, packet, self._denied_filters(connection, packet))
 
@@ -155,7 +158,7 @@ class Handshake:
         connection.accepted = True
         connection.through()
         connection.unanswered = 0
-        self._set_session(connection, client, packet)
+        self._set_session(connection, packet)
         for topic_filter in denied:
             engine.clients.unsubscribe(client, topic_filter)
         engine.clients.save(client, stored=present)
@@ -166,7 +169,11 @@ class Handshake:
             version=packet.version,
             properties=self._answer_properties(connection, packet, expiry_s),
         )
-        maximum = packet.properties.get(Property.MAXIMUM_PACKET_SIZE, 0)
+        outgoing = Outgoing(
+            packet.version,
+            packet_bytes_max=connection.packet_bytes_max,
+            aliases_max=packet.properties.get(Property.TOPIC_ALIAS_MAXIMUM, 0),
+        )
         window = min(
             packet.properties.get(Property.RECEIVE_MAXIMUM, 65_535), engine.limits.inflight_max
         )
@@ -175,25 +182,26 @@ class Handshake:
             if client.connection is not connection or not connection.open:
                 return
             if not ok:
-                connection.refuse(Code.QUOTA_EXCEEDED, "storage failed")
+                refuse(connection, Code.QUOTA_EXCEEDED, "storage failed")
                 return
+            connection.greeted = True
             engine.audit.record("connected", peer, level=logging.INFO)
             connection.write(answer)  # [MQTT-3.2.0-1]: nothing goes out before it
-            client.session.attach(version=packet.version, window=window, packet_bytes_max=maximum)
+            client.session.attach(outgoing, window)
             engine.journal.touch(client.session)
             engine.flush(client)
+            connection.go_on()
 
+        connection.stop()  # [MQTT-3.2.0-1]: what comes behind CONNECT waits until it is answered
         engine.journal.after(ready)
 
-    def _set_session(self, connection: Connection, client: Client, packet: Connect) -> None:
+    def _set_session(self, connection: Connection, packet: Connect) -> None:
         """Apply what CONNECT says about the connection."""
         maximum = self._engine.limits.keepalive_s_max
         keepalive_s = packet.keepalive_s
         if packet.version == V5 and maximum and not 0 < keepalive_s <= maximum:
             keepalive_s = maximum  # [MQTT-3.2.2-21]: told in CONNACK
         connection.keepalive_us = keepalive_s * _KEEPALIVE_US
-        connection.problem_information = bool(packet.properties.get(Property.REQUEST_PROBLEM, 1))
-        client.session.version = packet.version
 
     def _answer_properties(
         self, connection: Connection, packet: Connect, expiry_s: int
@@ -234,3 +242,16 @@ class Handshake:
         elif client.session.durable:
             self._engine.clients.save(client, stored=True)
             self._engine.journal.touch(client.session)
+
+
+def refuse(connection: Connection, code: int, reason: str) -> None:
+    """Answer CONNECT with a refusal, and close [MQTT-3.2.2-7]."""
+    connection.engine.counters.refused += 1
+    connection.engine.audit.record("refused", connection.peer, reason=reason)
+    told = encode.reason_properties(connection.told(reason)) if connection.version == V5 else NONE
+    connection.write(
+        encode.connack(
+            session_present=False, code=code, version=connection.version, properties=told
+        )
+    )
+    connection.close()

@@ -99,7 +99,8 @@ class PacketHandler:
         check_name(message.topic, limits)
         check_user_properties(message.properties, limits)
         if message.topic.startswith("$"):  # 4.7.2: not for clients, and no reason to hang up
-            self._refuse(connection, message, Code.TOPIC_NAME_INVALID, "$ topics are the broker's")
+            # The code says it all, and some clients take no PUBACK with a reason string.
+            self._refuse(connection, message, Code.TOPIC_NAME_INVALID, "$ topics", told=False)
             return
         ask = Ask("publish", message.topic, message.qos, message.retain)
         decision = engine.guard.ask(connection.peer, ask)
@@ -153,14 +154,22 @@ class PacketHandler:
         self._engine.journal.acknowledge(connection, answer, count=count, size_bytes=size_bytes)
         count_unanswered(connection, count)
 
-    def _refuse(self, connection: Connection, message: Publish, code: int, reason: str) -> None:
+    def _refuse(
+        self,
+        connection: Connection,
+        message: Publish,
+        code: int,
+        reason: str,
+        *,
+        told: bool = True,
+    ) -> None:
         """Drop a publish; the client hears of it as far as its protocol can say so."""
         self._engine.audit.record(
             "publish-refused", connection.peer, reason=reason, topic=message.topic
         )
         if message.qos == 0:
             return
-        text = reason if connection.problem_information else ""
+        text = connection.told(reason) if told else ""
         answer = encode.acknowledgement(
             _ANSWERS[message.qos], message.packet_id, connection.version, code=code, reason=text
         )
@@ -181,7 +190,7 @@ class PacketHandler:
             message.packet_id,
             V5,
             code=Code.NOT_AUTHORIZED,
-            reason=explain(decision) if connection.problem_information else "",
+            reason=connection.told(explain(decision)),
         )
         self._engine.journal.acknowledge(connection, answer, count=0, firm=True)
 
@@ -264,7 +273,7 @@ class PacketHandler:
             else:
                 reasons.append(f"{request.topic_filter}: {reason}")
             codes.append(code)
-        text = "; ".join(reasons) if connection.problem_information else ""
+        text = connection.told("; ".join(reasons), beside_bytes=len(codes))
 
         def answer(ok: bool) -> None:  # noqa: FBT001 -- the journal's callback
             final = codes if ok else [max(code, Code.UNSPECIFIED_ERROR) for code in codes]

@@ -4,9 +4,9 @@ An object for each message would be the broker's largest cost, so there is none 
 needs the message in another form than the one it came in.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from plantroom.broker import decode, encode
 from plantroom.broker.errors import PacketError
@@ -168,62 +168,3 @@ def expired(message: Publish, age_us: int) -> bool:
     """Say whether a message may no longer be sent [MQTT-3.3.2-5]."""
     expiry_s = message.properties.get(Property.MESSAGE_EXPIRY)
     return expiry_s is not None and age_us >= expiry_s * US_PER_S
-
-
-def outgoing(  # noqa: PLR0913 -- the parts of a packet
-    message: Publish,
-    *,
-    version: int,
-    grant: Grant,
-    qos: int,
-    packet_id: int,
-    dup: bool,
-    retained: bool,
-    age_us: int,
-) -> bytes:
-    """Encode a message for one receiver."""
-    properties: dict[int, Any] = {}
-    if version == V5:
-        properties.update(message.properties)
-        if Property.MESSAGE_EXPIRY in properties:  # [MQTT-3.3.2-6]
-            waited_s = max(age_us, 0) // US_PER_S
-            properties[Property.MESSAGE_EXPIRY] = max(
-                properties[Property.MESSAGE_EXPIRY] - waited_s, 0
-            )
-        if grant.identifiers:  # [MQTT-3.3.4-3], [MQTT-3.3.4-4]
-            properties[Property.SUBSCRIPTION_ID] = grant.identifiers
-    return encode.publish(
-        Publish(
-            topic=message.topic,
-            payload=message.payload,
-            qos=qos,
-            # RETAIN only on retained delivery [MQTT-3.3.1-9], or as published [MQTT-3.3.1-13]
-            retain=retained or (grant.retain_as_published and message.retain),
-            dup=dup and qos > 0,
-            packet_id=packet_id,
-            properties=properties,
-        ),
-        version,
-    )
-
-
-def urgent(
-    run: Run, grant: Grant, version: int, packet_bytes_max: int, now_us: int
-) -> Iterator[bytes]:
-    """Encode a run for one receiver at QoS 0."""
-    age_us = now_us - run.at_us
-    for message in run.messages():
-        if expired(message, age_us):
-            continue
-        frame = outgoing(
-            message,
-            version=version,
-            grant=grant,
-            qos=0,
-            packet_id=0,
-            dup=False,
-            retained=run.retained,
-            age_us=age_us,
-        )
-        if not packet_bytes_max or len(frame) <= packet_bytes_max:  # [MQTT-3.1.2-24]
-            yield frame

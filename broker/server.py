@@ -200,7 +200,8 @@ class Broker:
 
     def disconnect(self, spiffe_id: str) -> int:
         """Close every connection of a principal at once; return how many there were."""
-        found = [c for c in self._engine.connections if c.peer.spiffe_id == str(spiffe_id)]
+        wanted = str(spiffe_id)
+        found = [c for c in self._engine.connections if c.open and c.peer.spiffe_id == wanted]
         for connection in found:
             connection.fail(Code.ADMINISTRATIVE_ACTION, "disconnected by the operator")
         return len(found)
@@ -223,7 +224,8 @@ class Broker:
 
     def kick(self, who: str) -> int:
         """Close every connection of a SPIFFE ID or a client id; return how many there were."""
-        found = [c for c in self._engine.connections if who in {c.peer.spiffe_id, c.peer.client_id}]
+        open_ones = [c for c in self._engine.connections if c.open]
+        found = [c for c in open_ones if who in {c.peer.spiffe_id, c.peer.client_id}]
         for connection in found:
             connection.fail(Code.ADMINISTRATIVE_ACTION, "disconnected by the operator")
         return len(found)

@@ -12,8 +12,8 @@ from plantroom.broker.backlog import Backlog, Stored
 from plantroom.broker.codes import Code, PacketType
 from plantroom.broker.deliveries import GONE, IDS, Delivery, cost, packet_id
 from plantroom.broker.encode import acknowledgement
-from plantroom.broker.packets import V311
-from plantroom.broker.runs import Origin, Run, expired, outgoing, urgent
+from plantroom.broker.outgoing import Outgoing
+from plantroom.broker.runs import Origin, Run
 from plantroom.broker.sink import Cursor
 from plantroom.broker.tree import Grant
 
@@ -38,7 +38,7 @@ class Session:
         "limit_bytes",
         "next_ordinal",
         "origin",
-        "packet_bytes_max",
+        "outgoing",
         "pending",
         "pending_bytes",
         "ready",
@@ -46,7 +46,6 @@ class Session:
         "sid",
         "unacknowledged",
         "urgent",
-        "version",
         "window",
     )
 
@@ -57,9 +56,8 @@ class Session:
         self.limit_bytes = limit_bytes
         self.ready = False  # connected, and CONNACK sent
         self.attachment = 0  # counts connections
-        self.version = V311
+        self.outgoing = Outgoing()
         self.window = 0
-        self.packet_bytes_max = 0
         self.next_ordinal = 0
         self.sent = 0  # what is behind it was sent by no connection, as far as the disk knows
         self.backlog = Backlog()
@@ -144,11 +142,10 @@ class Session:
 
     # -- out
 
-    def attach(self, *, version: int, window: int, packet_bytes_max: int) -> None:
+    def attach(self, outgoing: Outgoing, window: int) -> None:
         """Send from now on; what was in flight comes first."""
-        self.version = version
+        self.outgoing = outgoing
         self.window = window
-        self.packet_bytes_max = packet_bytes_max
         self.ready = True
         self.attachment += 1
         if not self.backlog.behind:
@@ -190,7 +187,7 @@ class Session:
         out: list[bytes] = []
         if self.urgent:
             for run, grant in self.urgent:
-                out += urgent(run, grant, self.version, self.packet_bytes_max, now_us)
+                out += self.outgoing.urgent(run, grant, now_us)
             self.urgent.clear()
         pending = self.pending
         while pending and self.flight_bytes < self.limit_bytes:
@@ -208,8 +205,9 @@ class Session:
             if (
                 run.copyable
                 and head.qos == 1
-                and run.version == self.version
-                and not (head.dup or head.grant.identifiers or self.packet_bytes_max)
+                and run.version == self.outgoing.version
+                and self.outgoing.plain
+                and not (head.dup or head.grant.identifiers)
                 and not run.retained
             ):
                 self._send_copy(head, count, out)
@@ -239,24 +237,21 @@ class Session:
         run = head.run
         number = packet_id(head.ordinal)
         if head.released:
-            out.append(acknowledgement(PacketType.PUBREL, number, self.version))  # [MQTT-4.3.3-4]
+            out.append(
+                acknowledgement(PacketType.PUBREL, number, self.outgoing.version)
+            )  # [MQTT-4.3.3-4]
             self._take(head, 1, -1)
             return
-        message = run.messages()[head.first]
-        age_us = now_us - run.at_us
-        frame = b""
-        if head.dup or not expired(message, age_us):
-            frame = outgoing(
-                message,
-                version=self.version,
-                grant=head.grant,
-                qos=head.qos,
-                packet_id=number,
-                dup=head.dup,
-                retained=run.retained,
-                age_us=age_us,
-            )
-        if frame and (not self.packet_bytes_max or len(frame) <= self.packet_bytes_max):
+        frame = self.outgoing.frame(
+            run,
+            run.messages()[head.first],
+            head.grant,
+            now_us=now_us,
+            qos=head.qos,
+            packet_id=number,
+            dup=head.dup,
+        )
+        if frame:
             out.append(frame)
             self._take(head, 1, -1)
         else:  # [MQTT-3.1.2-25]: too large for this client is as if it had been delivered

@@ -77,7 +77,7 @@ def _topics(engine: Engine, started_us: int) -> Iterator[tuple[str, str]]:
     uptime_s = (engine.clock.monotonic_us() - started_us) // US_PER_S
     yield "version", "plantroom"
     yield "uptime", f"{uptime_s} seconds"
-    yield "clients/connected", str(sum(c.accepted for c in engine.connections))
+    yield "clients/connected", str(sum(c.accepted and c.open for c in engine.connections))
     yield "clients/total", str(len(engine.clients))
     for metric in metrics(engine):
         name = metric.name.removeprefix(_PREFIX).removesuffix("_total")

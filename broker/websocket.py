@@ -113,6 +113,10 @@ class WebSocket(asyncio.Protocol):
         """Say whether nothing can be sent any more."""
         return bool(self._transport.is_closing())
 
+    def can_write_eof(self) -> bool:
+        """Say no: a WebSocket is closed as a whole."""
+        return False
+
     def get_write_buffer_size(self) -> int:
         """Return how much the client has not read."""
         return int(self._transport.get_write_buffer_size())

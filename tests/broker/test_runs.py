@@ -2,8 +2,8 @@ import pytest
 
 from plantroom.broker.packets import Publish
 from plantroom.broker.properties import Property
-from plantroom.broker.runs import Origin, Run, canonical, expired, outgoing, parse
-from plantroom.broker.tree import Grant, Match
+from plantroom.broker.runs import Origin, Run, canonical, expired, parse
+from plantroom.broker.tree import Match
 from tests.broker.harness import publish
 
 
@@ -26,35 +26,3 @@ def test_expiry(age_us: int, *, over: bool) -> None:
     message = Publish(topic="a", payload=b"", properties={Property.MESSAGE_EXPIRY: 5})
     assert expired(message, age_us) is over
     assert not expired(Publish(topic="a", payload=b""), age_us)
-
-
-def test_receiver_gets_its_own_form() -> None:
-    message = Publish(
-        topic="a",
-        payload=b"x",
-        qos=2,
-        retain=True,
-        packet_id=9,
-        properties={Property.MESSAGE_EXPIRY: 5, Property.CONTENT_TYPE: "c"},
-    )
-
-    def sent(version: int, grant: Grant, *, retained: bool = False) -> Publish:
-        data = outgoing(
-            message,
-            version=version,
-            grant=grant,
-            qos=1,
-            packet_id=4,
-            dup=True,
-            retained=retained,
-            age_us=2_000_000,
-        )
-        (found,) = parse(data, version)
-        return found
-
-    old = sent(4, Grant(qos=1))
-    assert (old.qos, old.packet_id, old.dup, old.retain, old.properties) == (1, 4, True, False, {})
-    new = sent(5, Grant(qos=1, retain_as_published=True))
-    assert new.retain
-    assert new.properties == {Property.MESSAGE_EXPIRY: 3, Property.CONTENT_TYPE: "c"}
-    assert sent(4, Grant(qos=1), retained=True).retain

@@ -7,6 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from plantroom.broker import decode
 from plantroom.broker.backlog import Stored
 from plantroom.broker.deliveries import cost
+from plantroom.broker.outgoing import Outgoing
 from plantroom.broker.packets import Publish
 from plantroom.broker.runs import Origin, Run
 from plantroom.broker.session import Session
@@ -37,7 +38,7 @@ def run_of(values: list[int], qos: int, version: int = 4, *, volatile: bool = Fa
 
 def opened(*, durable: bool = True, window: int = 5, limit_bytes: int = 1 << 20) -> Session:
     session = Session(Origin(2, "r", "r"), durable=durable, limit_bytes=limit_bytes)
-    session.attach(version=4, window=window, packet_bytes_max=0)
+    session.attach(Outgoing(4), window)
     return session
 
 
@@ -159,7 +160,7 @@ class Sessions(RuleBasedStateMachine):
     @precondition(lambda self: not self.session.ready)
     @rule()
     def come_back(self) -> None:
-        self.session.attach(version=4, window=5, packet_bytes_max=0)
+        self.session.attach(Outgoing(4), 5)
         self.receive()
 
     @rule()
