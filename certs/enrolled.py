@@ -179,7 +179,10 @@ class EnrolledSource:
     def _load_bundles(self, bundle_file: Path | None) -> dict[str, TrustBundle]:
         data = self._read(BUNDLES_FILE)
         if data is not None:
-            return bundle.all_from_json(data)
+            try:
+                return bundle.all_from_json(data)
+            except IdentityError:
+                self._set_aside(BUNDLES_FILE)
         if bundle_file is None:
             return {}
         given = atomic.read(bundle_file, bytes_max=_FILE_BYTES_MAX)
@@ -193,6 +196,17 @@ class EnrolledSource:
         chain, key, new_key = (self._read(n) for n in (SVID_FILE, KEY_FILE, NEW_KEY_FILE))
         if chain is None:
             return None
+        try:
+            return self._own(chain, key, new_key)
+        except IdentityError:
+            self._set_aside(SVID_FILE)
+            return None
+
+    def _set_aside(self, name: str) -> None:
+        """Keep a damaged file for who wants to look; the agent goes on and says what is missing."""
+        atomic.rename(self._folder / name, self._folder / f"{name}.damaged")
+
+    def _own(self, chain: bytes, key: bytes | None, new_key: bytes | None) -> Svid | None:
         for name, candidate in ((KEY_FILE, key), (NEW_KEY_FILE, new_key)):
             if candidate is None:
                 continue

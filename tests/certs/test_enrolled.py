@@ -12,6 +12,7 @@ from plantroom.certs import atomic, own_svid
 from plantroom.certs.authority import Authority
 from plantroom.certs.embedded import issue_svid
 from plantroom.certs.enrolled import (
+    BUNDLES_FILE,
     KEY_FILE,
     NEW_CSR_FILE,
     NEW_KEY_FILE,
@@ -297,3 +298,37 @@ def test_the_device_does_not_load_cryptography_or_asyncio_for_its_identity() -> 
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, check=True)
     loaded = set(json.loads(done.stdout))
     assert not loaded & {"cryptography", "asyncio", "logging", "http", "subprocess"}
+
+
+@pytest.mark.parametrize(
+    "damaged", [b"", b"garbage", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
+def test_a_damaged_svid_is_set_aside_and_a_token_brings_a_new_one(
+    enrolment: Open, registry: Registry, folder: Path, sensor_id: SpiffeId, damaged: bytes
+) -> None:
+    registry.create(sensor_id)
+    write_token(folder, registry.token_create(sensor_id))
+    with enrolment() as port:
+        EnrolledSource(folder, spiffe_id=sensor_id, server=port.address).renew()
+        (folder / SVID_FILE).write_bytes(damaged)
+        source = EnrolledSource(folder, spiffe_id=sensor_id, server=port.address)
+        with pytest.raises(IdentityError, match="not enrolled yet"):
+            source.current()
+        with pytest.raises(IdentityError, match="no SVID and no join token"):
+            source.renew()
+        assert (folder / f"{SVID_FILE}.damaged").read_bytes() == damaged
+        write_token(folder, registry.token_create(sensor_id))
+        assert source.renew().svid.spiffe_id == sensor_id
+
+
+def test_damaged_bundles_are_set_aside_and_those_that_were_given_serve(
+    folder: Path, sensor_id: SpiffeId
+) -> None:
+    given = folder / "given.json"
+    given.write_bytes((folder / BUNDLES_FILE).read_bytes())
+    (folder / BUNDLES_FILE).write_bytes(b"{")
+    source = EnrolledSource(folder, spiffe_id=sensor_id, server=NOWHERE, bundle_file=given)
+    assert (folder / f"{BUNDLES_FILE}.damaged").exists()
+    write_token(folder, "token")
+    with pytest.raises(UnreachableError):  # it knows whom to trust, and nobody is there
+        source.renew()
