@@ -204,7 +204,7 @@ class _Stages:
 
 def _upward_stages(parts: _Parts) -> _Stages:
     """Make the stages, each with its upstream and downstream."""
-    settings, broker = parts.settings, parts.broker
+    broker = parts.broker
     holding = Holding(broker.tap_hold)
     upward = Upward(
         site=parts.site, trust_domain=parts.trust_domain, own_publisher=str(parts.names.cloud)
@@ -223,19 +223,7 @@ def _upward_stages(parts: _Parts) -> _Stages:
         clock=parts.clock,
         alarm=asking.alarm,
     )
-    bridge = Bridge(
-        parts.queue,
-        upward,
-        connect=partial(_connect, parts),
-        site=parts.site,
-        trust_domain=parts.trust_domain,
-        pace=pace_of(settings),
-        clock=parts.clock,
-        chance=random.random,
-        deliver=parts.deliver,
-        presence=parts.presence,
-        sensors=asking,
-    )
+    bridge = _bridge(parts, upward, asking)
 
     def derived(intakes: list[Intake]) -> None:
         views.derived(intakes)
@@ -273,6 +261,22 @@ def _upward_stages(parts: _Parts) -> _Stages:
     )
 
 
+def _bridge(parts: _Parts, upward: Upward, asking: Asking) -> Bridge:
+    return Bridge(
+        parts.queue,
+        upward,
+        connect=partial(_connect, parts),
+        site=parts.site,
+        trust_domain=parts.trust_domain,
+        pace=pace_of(parts.settings),
+        clock=parts.clock,
+        chance=random.random,
+        deliver=parts.deliver,
+        presence=parts.presence,
+        sensors=asking,
+    )
+
+
 def _measures(parts: _Parts, bridge: Bridge, holding: Holding) -> Measures:
     def others() -> Iterable[Metric]:
         return [*parts.broker.metrics(), *parts.enrolment.metrics()]
@@ -293,6 +297,16 @@ def _measures(parts: _Parts, bridge: Bridge, holding: Holding) -> Measures:
             policy=parts.registry_watch.status,
             others=others,
         )
+    )
+
+
+def _salvage(parts: _Parts, stages: _Stages) -> Salvage:
+    return Salvage(
+        parts.queue,
+        set_aside_in(parts.folder.queue),
+        arrivals=segments.arrivals,
+        trust_domain=parts.trust_domain,
+        wake=stages.bridge.wake,
     )
 
 
@@ -339,14 +353,7 @@ async def _run(parts: _Parts, stages: _Stages) -> None:
         start("building-identity", parts.building.run())
         start("rotate", admission.rotate(parts.building, context))
         start("derive", stages.deriver.run())
-        salvage = Salvage(
-            parts.queue,
-            set_aside_in(parts.folder.queue),
-            arrivals=segments.arrivals,
-            trust_domain=parts.trust_domain,
-            wake=stages.bridge.wake,
-        )
-        start("salvage", salvage.run())
+        start("salvage", _salvage(parts, stages).run())
         start("ask", stages.asking.run())
         start("presence", stages.views.run())
         start("measure", stages.measures.run())
