@@ -1,0 +1,63 @@
+"""Many seeds on every core: `python -m tests.sim.campaign --seeds 0:2000`, or one: `--replay 7`."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Generator, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+
+from tests.sim.plan import of_seed
+from tests.sim.running import Result, simulate_seed
+
+_CHUNK = 8
+
+
+def run(seeds: Iterable[int], *, workers: int | None = None) -> Generator[Result, None, None]:
+    """Give the results of these seeds, in their order."""
+    with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+        yield from pool.map(simulate_seed, seeds, chunksize=_CHUNK)
+
+
+def told(result: Result) -> str:
+    """Say what broke, and how to see it again."""
+    last = "\n  ".join(result.trace[-12:])
+    return (
+        f"seed {result.seed}: {result.why}\n  {last}\n"
+        f"again: python -m tests.sim.campaign --replay {result.seed}"
+    )
+
+
+def replay(seed: int) -> int:
+    """Run one seed and print everything that happened."""
+    result = simulate_seed(seed)
+    sys.stdout.write(f"{of_seed(seed)}\n" + "\n".join(result.trace))
+    verdict = f"BROKEN: {result.why}" if result.why else "every invariant held"
+    sys.stdout.write(f"\ntrace {result.digest}, {result.taken} readings: {verdict}\n")
+    return int(bool(result.why))
+
+
+def main() -> int:
+    """Run a campaign; 1 when a seed breaks an invariant."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", default="0:2000", metavar="FIRST:END")
+    parser.add_argument("--replay", type=int, metavar="SEED")
+    given = parser.parse_args()
+    if given.replay is not None:
+        return replay(given.replay)
+    first, _, end = given.seeds.partition(":")
+    begin_s, runs, readings, broken = time.monotonic(), 0, 0, 0
+    with closing(run(range(int(first), int(end)))) as results:
+        for result in results:
+            runs, readings = runs + 1, readings + result.taken
+            if result.why:
+                broken += 1
+                sys.stdout.write(told(result) + "\n")
+    took_s = time.monotonic() - begin_s
+    sys.stdout.write(f"{runs} runs, {readings} readings, {broken} broken, {took_s:.0f} s\n")
+    return int(bool(broken))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""The cloud: the product's ingest, its link, and its store."""
+
+import asyncio
+import random
+from pathlib import Path
+from typing import Any
+
+from plantroom.cloud.ingest import Ingest
+from plantroom.cloud.ingest_link import IngestLink
+from plantroom.cloud.membership import belongs_by_name
+from plantroom.cloud.sqlite_store import SqliteStore
+from tests.sim.disk import Disk
+from tests.sim.network import Front
+from tests.sim.process import POISON, Process
+
+
+class _SimIngestLink(IngestLink):
+    """Ingest's link over the simulated front."""
+
+    def __init__(self, ingest: Ingest, front: Front) -> None:
+        self._front = front
+        super().__init__(
+            ingest,
+            None,  # type: ignore[arg-type] # the front asks for no identity
+            address=lambda: ("", 0),
+            server_id=None,  # type: ignore[arg-type]
+            group_max=8,
+            waiting_max=64,
+        )
+
+    async def _session(self) -> None:
+        async with (
+            self._front.connect("ingest", is_ingest=True) as link,
+            asyncio.TaskGroup() as tasks,
+        ):
+            await link.subscribe("uplink")
+            self._link, self.trouble = link, ""
+            self._linked.set()
+            tasks.create_task(self._fill(link))
+
+
+class Cloud(Process):
+    """Ingest and the store."""
+
+    def __init__(self, disk: Disk, chance: random.Random, front: Front) -> None:
+        super().__init__("cloud", disk, chance)
+        self._front = front
+        self.ingest: Ingest | None = None
+
+    def severed(self) -> None:
+        for link in list(self._front.links):
+            if link.is_ingest:
+                link.cut()
+
+    async def main(self) -> None:
+        store = _PickyStore(Path("/sim") / self.disk.name)
+        self.ingest = Ingest(
+            store, belongs=belongs_by_name, clock=self.clock, shown=lambda _rows, _now: None
+        )
+        await _SimIngestLink(self.ingest, self._front).run()
+
+
+class _PickyStore(SqliteStore):
+    """The product's store, but for readings that crash whoever looks at them."""
+
+    async def commit(self, deliveries: Any) -> Any:
+        for delivery in deliveries:
+            for reading in delivery.batch.readings:
+                if reading.points[0].value == POISON:
+                    raise ValueError("poison")
+        return await super().commit(deliveries)

@@ -1,0 +1,210 @@
+"""One simulated run: build, break, mend, wait until nothing moves, judge. The seed says it all."""
+
+import asyncio
+import hashlib
+import random
+from dataclasses import dataclass, field
+
+from plantroom.gateway.lanes import Flight
+from plantroom.gateway.queue_schema import WAITING
+from tests.sim.cloud import Cloud
+from tests.sim.disk import Disk
+from tests.sim.faults import FAULT_OF, Faults
+from tests.sim.gateway import Gateway
+from tests.sim.network import Front, Weather
+from tests.sim.plan import Plan
+from tests.sim.process import Process
+from tests.sim.sensor import Sensor
+from tests.sim.truth import BrokenError, Truth
+
+SETTLE_S = 900.0
+_LOOK_S = 5.0
+
+
+@dataclass(slots=True)
+class Trace:
+    """What happened, for whoever reads about a failure; its digest tells runs apart."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def add(self, text: str) -> None:
+        self.lines.append(f"{asyncio.get_running_loop().time():9.3f} {text}")
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256("\n".join(self.lines).encode()).hexdigest()[:16]
+
+
+class World:
+    """Everything of one run."""
+
+    def __init__(self, plan: Plan, chance: random.Random) -> None:
+        self.plan, self.chance = plan, chance
+        self.trace = Trace()
+        self.faults = Faults(self)
+        self.weather = Weather(late=plan.late)
+        self.front = Front(self.weather, chance)
+        self.names = [f"hvac-{number:03}" for number in range(1, plan.sensors + 1)]
+        self.sensor_disks = {name: Disk("sensor", name) for name in self.names}
+        self.gateway_disk, self.cloud_disk = Disk("gateway", "gateway"), Disk("cloud", "cloud")
+        self.name_store()
+        self.gateway = Gateway(self.gateway_disk, chance, plan, self.front, self.weather)
+        self.cloud = Cloud(self.cloud_disk, chance, self.front)
+        self.sensors = [
+            Sensor(name, self.sensor_disks[name], chance, plan, self.gateway) for name in self.names
+        ]
+        self.truth = Truth(
+            self.sensor_disks, self.gateway_disk, self.cloud_disk, garbled=bool(plan.garble)
+        )
+        self.gateway_disk.committed = self._nothing_in_the_air_was_dropped
+        self.dropped_seen = 0
+        self.backups: dict[str, bytes] = {}
+        self.stormy = True
+        self._last_live: dict[tuple[int, str, str], tuple[int, int]] = {}
+        self.broken: BrokenError | None = None
+
+    @property
+    def processes(self) -> list[Process]:
+        """All of them, in the order in which data moves."""
+        return [*self.sensors, self.gateway, self.cloud]
+
+    def name_store(self) -> None:
+        self.cloud_disk.rows(
+            "UPDATE store SET store_id = ?", f"store-{self.chance.getrandbits(40)}"
+        )
+
+    # -- invariants that have to be seen as it happens
+
+    def _nothing_in_the_air_was_dropped(self) -> None:
+        dropped = self.gateway_disk.rows(
+            "SELECT id, device, epoch, seq FROM dropped WHERE rowid > ?", self.dropped_seen
+        )
+        self.dropped_seen += len(dropped)
+        if self.plan.limits.policy == "newest":
+            self.truth.see_not_queued()
+        bridge = self.gateway.bridge
+        if not dropped or bridge is None:
+            return
+        air = {
+            row.id
+            for state in bridge._lanes._lanes.values()
+            for flight in state.in_air.values()
+            if flight.attempts
+            for row in flight.rows
+        }
+        for number, *key in dropped:
+            if number in air:
+                self.broken = self.broken or BrokenError(f"evicted while in the air: {key}")
+
+    def sent(self, flight: Flight) -> None:
+        """Check the order of first transmissions: per device, lane and incarnation."""
+        queue = self.gateway.queue
+        if flight.attempts or flight.family != flight.number or queue is None:
+            return
+        for row in flight.rows:
+            (state,) = self.gateway_disk.rows("SELECT state FROM reading WHERE id = ?", row.id) or [
+                (None,)
+            ]
+            if state != (WAITING,):
+                continue
+            key = (queue.incarnation, flight.lane, row.device)
+            if self._last_live.get(key, (-1, -1)) >= (row.epoch, row.seq):
+                self.broken = self.broken or BrokenError(
+                    f"misordered in lane {flight.lane}: {row.device} {row.epoch}/{row.seq}"
+                )
+            self._last_live[key] = (row.epoch, row.seq)
+
+    # -- a run
+
+    async def run(self) -> None:
+        """Live through the storm, then through the calm, then be judged."""
+        for process in self.processes:
+            process.start()
+        async with asyncio.TaskGroup() as tasks:
+            guard = tasks.create_task(self._restart())
+            await self._storm()
+            self._mend()
+            await self._settle()
+            guard.cancel()
+        await self.end()
+        self._check()
+        self.truth.judge()
+
+    async def end(self) -> None:
+        """Let nothing run any more."""
+        for process in self.processes:
+            process.kill()
+        for _ in range(100):
+            left = [process for process in self.processes if not process.bury()]
+            if not left:
+                return
+            await asyncio.sleep(1.0)
+        raise BrokenError("a process that was cancelled goes on")
+
+    def _check(self) -> None:
+        if self.broken is not None:
+            raise self.broken
+        for process in self.processes:
+            if process.defect:
+                raise BrokenError(f"{process.name} fell over: {process.defect}")
+        self.truth.check_now()
+
+    async def _restart(self) -> None:
+        """Be the supervisor: what has died is started again after a while."""
+        dead_since: dict[str, float] = {}
+        while True:
+            await asyncio.sleep(0.1)
+            now_s = asyncio.get_running_loop().time()
+            for process in self.processes:
+                if process.alive:
+                    dead_since.pop(process.name, None)
+                    continue
+                if process.name not in dead_since:
+                    dead_since[process.name] = now_s + self.chance.random() * 8 * self.stormy
+                    self.trace.add(f"{process.name} is down")
+                    self._check()
+                if dead_since[process.name] <= now_s:
+                    dead_since.pop(process.name)
+                    process.start()
+
+    async def _storm(self) -> None:
+        loop = asyncio.get_running_loop()
+        while loop.time() < self.plan.faulty_s:
+            await asyncio.sleep(self.chance.expovariate(1 / self.plan.fault_every_s))
+            if not self.plan.faults:
+                continue
+            fault = self.chance.choice(self.plan.faults)
+            self.trace.add(fault)
+            FAULT_OF[fault](self.faults)
+            self._check()
+
+    def _mend(self) -> None:
+        """End every fault; what was broken stays as it is, and the rest is up to the product."""
+        self.trace.add("calm")
+        self.stormy = False
+        self.weather.lose = self.weather.double = self.weather.late = self.weather.slow = 0.0
+        self.weather.open.clear()
+        silent = sorted(self.weather.silent)
+        self.weather.silent.clear()
+        for cable in silent:
+            self.faults.flow(cable)
+        for process in self.processes:
+            process.disk.full = False
+            process.disk.crash_in = None
+        for sensor in self.sensors:
+            sensor.clock.stepped_us = 0
+            sensor.calm = True
+
+    async def _settle(self) -> None:
+        """Wait until nothing moves; the judge says what has not arrived by then."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + SETTLE_S
+        quiet = 0
+        while loop.time() < until_s and quiet < 3:
+            await asyncio.sleep(_LOOK_S * (1 + quiet * 2))
+            try:
+                self.truth._rests()
+                quiet += 1
+            except BrokenError:
+                quiet = 0
+        self.trace.add("at rest")
