@@ -35,7 +35,7 @@ from plantroom.gateway.derive import Deriver
 from plantroom.gateway.holding import Holding
 from plantroom.gateway.identities import Names
 from plantroom.gateway.ingress import Intake
-from plantroom.gateway.local_views import LocalViews
+from plantroom.gateway.local_views import LocalViews, be_present
 from plantroom.gateway.measures import Measures, Sources
 from plantroom.gateway.pace import pace_of
 from plantroom.gateway.queue_schema import MIGRATIONS as QUEUE_TABLES
@@ -371,7 +371,7 @@ async def _run(parts: _Parts, stages: _Stages) -> None:
             settings.broker.host, settings.broker.port, context.context
         )
         _log.info("gateway of %s serves sensors on port %d", parts.site, port)
-        await _be_present(parts)
+        await be_present(parts.site, parts.presence, parts.publish)
 
 
 def _renewed(bridge: Bridge, _identity: Identity) -> None:
@@ -388,18 +388,3 @@ def _page(parts: _Parts, stages: _Stages) -> Starlette:
         title=f"{parts.site} gateway",
         hosts=parts.settings.http.names,
     )
-
-
-async def _be_present(parts: _Parts) -> None:
-    """Say in the building that the gateway is there, until it is not."""
-    topic = topics.build("presence/{device}", parts.site, GATEWAY)
-
-    async def say(*, online: bool) -> None:
-        payload = envelope.encode(parts.presence(online))
-        await parts.publish(Message(topic=topic, payload=payload, retain=True))
-
-    await say(online=True)
-    try:
-        await asyncio.get_running_loop().create_future()
-    finally:
-        await say(online=False)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from plantroom.gateway import stored
 from plantroom.gateway.ingress import Intake, Row, device_id
@@ -116,6 +116,25 @@ class LocalViews:
             samples=samples,
             rows=count,
         )
+
+
+async def be_present(
+    site: str,
+    presence: Callable[[bool], Presence],
+    publish: Callable[[Message], Awaitable[object]],
+) -> None:
+    """Say in the building that the gateway is there, until it is not."""
+    topic = topics.build("presence/{device}", site, GATEWAY)
+
+    async def say(*, online: bool) -> None:
+        payload = envelope.encode(presence(online))
+        await publish(Message(topic=topic, payload=payload, retain=True))
+
+    await say(online=True)
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        await say(online=False)
 
 
 def _series(bodies: list[bytes], query: HistoryQuery) -> tuple[list[Sampled], str | None]:

@@ -385,23 +385,3 @@ def test_backoff_is_fully_jittered_between_one_and_thirty_seconds() -> None:
     delays = [backoff_s(n, chance / 10) for n in range(1, 20) for chance in range(11)]
     assert max(delays) == 30
     assert all(0 <= delay <= 30 for delay in delays)
-
-
-def test_the_log_says_when_syncing_is_done(
-    make_rig: Any, lab: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def scenario() -> None:
-        rig, cloud = make_rig(), lab.SimCloud()
-        await rig.start()
-        await rig.receive(lab.pack(map(lab.reading, range(25))))
-        bridge = make_bridge(rig, cloud, lab)
-
-        async def work() -> None:
-            await drained(rig, bridge)
-            await lab.until(lambda: bridge.state == "live")
-
-        with caplog.at_level("INFO", logger="plantroom.gateway.bridge"):
-            await with_bridge(bridge, work)
-
-    asyncio.run(scenario())
-    assert "everything is synced: 25 readings in " in caplog.text
