@@ -34,6 +34,7 @@ from plantroom.wire.policy import DecisionPoint
 LOGGER = logging.getLogger("plantroom.broker.server")
 _TICK_S = 0.25
 _CLOSE_S = 5.0
+_FLUSH_S = 0.5
 _PRUNE_TICKS = 4
 
 
@@ -133,9 +134,20 @@ class Broker:
         if self._journal_task is not None:
             await asyncio.wait([self._journal_task], timeout=_CLOSE_S)
             self._journal_task.cancel()
+        await self._end_connections()
         if kind is not None and not issubclass(kind, asyncio.CancelledError):
             kind = error = trace = None  # the owner's own error goes on as it is, in no group
         await self._tasks.__aexit__(kind, error, trace)
+
+    async def _end_connections(self) -> None:
+        """Let clients read their last packet, but not for long: then nothing is left open."""
+        loop = asyncio.get_running_loop()
+        give_up_s = loop.time() + _FLUSH_S
+        while self._engine.connections and loop.time() < give_up_s:  # noqa: ASYNC110 -- bounded
+            await asyncio.sleep(_FLUSH_S / 50)
+        for connection in list(self._engine.connections):
+            connection.abort("server shutting down")
+        await asyncio.sleep(0)  # transports close with the next turn of the loop
 
     async def listen(
         self,

@@ -60,3 +60,21 @@ def test_client_that_stops_reading_is_cut_off_but_a_slow_reader_of_a_burst_is_no
             assert await reader.silent()
 
     asyncio.run(scenario())
+
+
+def test_client_that_does_not_read_does_not_outlive_the_broker() -> None:
+    async def scenario() -> None:
+        async with running() as live:
+            raw = await live.client("stuck", version=5)
+            narrow(raw)
+            raw.send(subscribe(*((f"{number}#", 0) for number in range(900)), version=5) * 200)
+            (connection,) = live.broker._engine.connections
+            await until(lambda: connection.blocked)
+            live.keep_clients()
+        assert not live.broker._engine.connections
+        transport = connection._transport  # type: ignore[attr-defined]
+        assert transport.is_closing()
+        assert transport.get_write_buffer_size() == 0
+        raw.close()
+
+    asyncio.run(scenario())
