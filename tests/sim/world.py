@@ -60,7 +60,8 @@ class World:
         self.dropped_seen = 0
         self.backups: dict[str, bytes] = {}
         self.stormy = True
-        self._last_live: dict[tuple[int, str, str], tuple[int, int]] = {}
+        self._newest: dict[tuple[int, str, str], tuple[int, int]] = {}
+        self._transmitted: set[tuple[int, int]] = set()
         self.broken: BrokenError | None = None
 
     @property
@@ -97,22 +98,32 @@ class World:
                 self.broken = self.broken or BrokenError(f"evicted while in the air: {key}")
 
     def sent(self, flight: Flight) -> None:
-        """Check the order of first transmissions: per device, lane and incarnation."""
+        """Check the order of first transmissions: per device, lane and incarnation.
+
+        Readings that were on the wire before do not count: resends, halves, what a half that was
+        given up with its link carried.
+        """
         queue = self.gateway.queue
-        if flight.attempts or flight.family != flight.number or queue is None:
+        if flight.attempts or queue is None:
             return
+        clones = {known[:3] for known in self.truth.twins}
         for row in flight.rows:
-            (state,) = self.gateway_disk.rows("SELECT state FROM reading WHERE id = ?", row.id) or [
-                (None,)
-            ]
-            if state != (WAITING,):
+            fresh = self.gateway_disk.rows(
+                f"SELECT 1 FROM reading WHERE id = ? AND state = {WAITING}", row.id
+            )
+            spoken = (queue.incarnation, row.id)
+            device = row.device.rpartition("/")[2]
+            if not fresh or spoken in self._transmitted or device in self.truth.rolled_back:
                 continue
+            if (row.device, row.epoch, row.seq) in clones:
+                continue
+            self._transmitted.add(spoken)
             key = (queue.incarnation, flight.lane, row.device)
-            if self._last_live.get(key, (-1, -1)) >= (row.epoch, row.seq):
+            if self._newest.get(key, (-1, -1)) >= (row.epoch, row.seq):
                 self.broken = self.broken or BrokenError(
                     f"misordered in lane {flight.lane}: {row.device} {row.epoch}/{row.seq}"
                 )
-            self._last_live[key] = (row.epoch, row.seq)
+            self._newest[key] = (row.epoch, row.seq)
 
     # -- a run
 
