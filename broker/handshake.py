@@ -46,6 +46,7 @@ class Handshake:
             if connection.version == V5 or error.code == Code.UNSUPPORTED_PROTOCOL_VERSION:
                 refuse(connection, error.code, str(error))  # [MQTT-3.1.2-2]
             else:
+                # 3.1.1 [MQTT-3.1.4-1]
                 connection.fail(error.code, str(error))  # 3.1.1: closed without CONNACK
             return
         connection.version = packet.version
@@ -55,16 +56,19 @@ class Handshake:
         if refusal is not None:
             refuse(connection, *refusal)
             return
+        # [MQTT-3.1.4-1], [MQTT-3.1.4-2]
         self._accept(connection, packet, self._denied_filters(connection, packet))
 
     def _refusal(self, connection: Connection, packet: Connect) -> tuple[int, str] | None:
         """Return code and reason if this CONNECT is refused."""
         engine, peer = self._engine, connection.peer
+        # [MQTT-4.12.0-1], [MQTT-4.12.0-4]
         if Property.AUTHENTICATION_METHOD in packet.properties:
             return Code.BAD_AUTHENTICATION_METHOD, "no enhanced authentication: the SVID counts"
         if not packet.client_id and packet.version == V311 and not packet.clean_start:
             # 3.1.1 [MQTT-3.1.3-8]
             return Code.CLIENT_IDENTIFIER_NOT_VALID, "empty client id needs a clean session"
+        # [MQTT-3.1.3-5]
         if packet.client_id:
             peer.client_id = packet.client_id
         elif not peer.client_id:  # [MQTT-3.1.3-6]; kept when this is looked at again
@@ -135,6 +139,7 @@ class Handshake:
 
     def _accept(self, connection: Connection, packet: Connect, denied: list[str]) -> None:
         engine, peer = self._engine, connection.peer
+        # [MQTT-3.1.3-2]
         key = (peer.spiffe_id, peer.client_id)
         expiry_s = self._expiry_s(packet)
         client = engine.clients.get(key)
@@ -145,6 +150,7 @@ class Handshake:
         if client is not None and packet.clean_start:  # [MQTT-3.1.2-4]
             engine.clients.end(client)
             client = None
+        # [MQTT-3.1.2-5], [MQTT-3.1.2-6], [MQTT-3.1.4-4], [MQTT-3.2.2-2], [MQTT-3.2.2-3]
         present = client is not None
         if client is None:
             client = engine.clients.add(key, expiry_s)
@@ -162,6 +168,7 @@ class Handshake:
         for topic_filter in denied:
             engine.clients.unsubscribe(client, topic_filter)
         engine.clients.save(client, stored=present)
+        # [MQTT-3.1.2-7]
         self._wills.arm(client, packet.will)
         answer = encode.connack(
             session_present=present,
@@ -184,6 +191,7 @@ class Handshake:
             if not ok:
                 refuse(connection, Code.QUOTA_EXCEEDED, "storage failed")
                 return
+            # [MQTT-3.1.4-5], [MQTT-3.2.0-2]
             connection.greeted = True
             engine.audit.record("connected", peer, level=logging.INFO)
             connection.write(answer)  # [MQTT-3.2.0-1]: nothing goes out before it
@@ -201,6 +209,7 @@ class Handshake:
         keepalive_s = packet.keepalive_s
         if packet.version == V5 and maximum and not 0 < keepalive_s <= maximum:
             keepalive_s = maximum  # [MQTT-3.2.2-21]: told in CONNACK
+        # [MQTT-3.2.2-22]
         connection.keepalive_us = keepalive_s * _KEEPALIVE_US
 
     def _answer_properties(
@@ -216,6 +225,7 @@ class Handshake:
         if limits.topic_alias_maximum:
             answer[Property.TOPIC_ALIAS_MAXIMUM] = limits.topic_alias_maximum
         if not packet.client_id:
+            # [MQTT-3.1.3-7]
             answer[Property.ASSIGNED_CLIENT_ID] = connection.peer.client_id  # [MQTT-3.2.2-16]
         if expiry_s != packet.properties.get(Property.SESSION_EXPIRY, 0):
             answer[Property.SESSION_EXPIRY] = expiry_s
@@ -248,10 +258,12 @@ def refuse(connection: Connection, code: int, reason: str) -> None:
     """Answer CONNECT with a refusal, and close [MQTT-3.2.2-7]."""
     connection.engine.counters.refused += 1
     connection.engine.audit.record("refused", connection.peer, reason=reason)
+    # [MQTT-3.2.2-19]
     told = encode.reason_properties(connection.told(reason)) if connection.version == V5 else NONE
     connection.write(
         encode.connack(
             session_present=False, code=code, version=connection.version, properties=told
         )
     )
+    # [MQTT-3.1.3-8], [MQTT-3.1.4-6], [MQTT-4.13.2-1]
     connection.close()

@@ -58,7 +58,13 @@ def taken(*values: float, position: str | None = None) -> list[Taken]:
     return [Taken(sample=sample(value), position=position) for value in values]
 
 
-def open_outbox(path: Path, clock: Clock | None = None, *, boot: str = "", **limits: int) -> Outbox:
+def open_outbox(path: Path, clock: Clock | None = None, **limits: int) -> Outbox:
+    return open_outbox_in_boot("", path, clock, **limits)
+
+
+def open_outbox_in_boot(
+    boot: str, /, path: Path, clock: Clock | None = None, **limits: int
+) -> Outbox:
     return Outbox.open(
         path,
         device=DEVICE,
