@@ -1,5 +1,8 @@
 import csv
+import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,8 +50,17 @@ def test_an_export_can_be_narrowed_and_be_json(run: Run, store: Path) -> None:
     assert run("readings", "export", "--from", "yesterday").code == 2
 
 
-def test_an_export_as_parquet_needs_pyarrow_or_is_parquet(run: Run, store: Path) -> None:
-    arrow = pytest.importorskip("pyarrow", reason="the extra `parquet` is not installed")
-    assert arrow
-    put(store, hvac_reading())
-    assert run("readings", "export", "--format", "parquet").code == 0
+def test_an_export_as_parquet_can_be_read_by_others(store: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="the extra `parquet` is not installed")
+    put(store, *map(hvac_reading, range(2)))
+    words = ("readings", "export", "--format", "parquet", "--state", str(tmp_path / "state"))
+    done = subprocess.run(
+        [sys.executable, "-m", "plantroom.cli.main", *words], capture_output=True, check=True
+    )
+    rows = parquet.read_table(io.BytesIO(done.stdout)).to_pylist()
+    assert [(row["point"], row["value"], row["text"]) for row in rows[:3]] == [
+        ("fan_on", 1.0, None),
+        ("power_mode", None, "eco"),
+        ("temperature", 21.5, None),
+    ]
+    assert [row["seq"] for row in rows] == [0, 0, 0, 1, 1, 1]
