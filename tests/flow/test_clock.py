@@ -47,13 +47,13 @@ def test_lives_of_this_boot_are_corrected_once_and_those_of_an_earlier_one_never
     epochs = []
     for boot in ("one", "two", "two"):
         clock = FakeClock(wall=7_000_000, mono=BOOT_US)
-        outbox = open_outbox(path, clock, boot=boot)
+        outbox = open_outbox_in_boot(boot, path, clock)
         epochs.append(outbox.epoch)
         outbox.append([timeless(clock)])
         assert outbox.counts.notes == 0
         outbox.close()
     clock = FakeClock(wall=NOW_US, mono=BOOT_US + 60_000_000)
-    outbox = open_outbox(path, clock, boot="two")
+    outbox = open_outbox_in_boot("two", path, clock)
     notes: list[Note] = []
     for _ in range(3):
         outbox.append([timed(clock)])
