@@ -71,7 +71,7 @@ def test_times_are_corrected_in_the_store_before_and_after_and_hashes_stay(tmp_p
 
     async def scenario() -> list[Row]:
         clock = FakeClock(wall=7_000_000, mono=BOOT_US)
-        outbox = open_outbox_in_boot(tmp_path / "o.db", clock)
+        outbox = open_outbox_in_boot("", tmp_path / "o.db", clock)
         for _ in range(4):
             outbox.append([timeless(clock)])
             clock.pass_s(60)
