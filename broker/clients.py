@@ -146,6 +146,7 @@ class Clients:
         self._by_sid[session.sid] = client
         return client
 
+    # [MQTT-3.1.2-23], [MQTT-4.1.0-1]
     def save(self, client: Client, *, stored: bool) -> None:
         """Store a session if it is to survive; `stored`: it may have been until now."""
         if client.session.durable:
@@ -153,6 +154,7 @@ class Clients:
         elif stored:
             self._journal.change(SessionDropped(sid=client.session.sid))
 
+    # [MQTT-3.8.4-3]
     def subscribe(self, client: Client, topic_filter: str, grant: Grant) -> bool:
         """Add or replace a subscription; True if it is new."""
         former = client.subscriptions.get(topic_filter)
@@ -202,9 +204,10 @@ class Clients:
         return True
 
     def end(self, client: Client) -> None:
-        """End a session: nothing of it remains [MQTT-4.1.0-2]."""
+        """End a session: nothing of it remains [MQTT-4.1.0-2], 3.1.1 [MQTT-3.1.2-7]."""
         if self._by_key.get(client.key) is not client:
             return
+        # [MQTT-4.8.2-5]
         del self._by_key[client.key]
         self._owned[client.key[0]] -= 1
         if not self._owned[client.key[0]]:

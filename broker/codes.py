@@ -23,6 +23,8 @@ class PacketType(IntEnum):
     AUTH = 15
 
 
+# [MQTT-3.2.2-8], [MQTT-3.4.2-1], [MQTT-3.5.2-1], [MQTT-3.6.2-1], [MQTT-3.7.2-1], [MQTT-3.9.3-2],
+# [MQTT-3.11.3-2], [MQTT-3.14.2-1]
 class Code(IntEnum):
     """Reason codes of MQTT 5.0."""
 

@@ -80,7 +80,7 @@ class Connection(asyncio.Protocol):
         self.greeted = False  # it was sent
         self.clean = False  # DISCONNECT was received: no will
         self.unanswered = 0
-        self.aliases: dict[int, str] = {}
+        self.aliases: dict[int, str] = {}  # [MQTT-3.3.2-7]
         self.close_at_us: int | None = None
         self.heard_us = engine.now_us
         self.opened_us = engine.now_us
@@ -349,6 +349,7 @@ class Connection(asyncio.Protocol):
 
     def told(self, reason: str, *, beside_bytes: int = 0) -> str:
         """Return a reason string, empty if the client does not want it or cannot take it."""
+        # [MQTT-3.4.2-2], [MQTT-3.5.2-2], [MQTT-3.9.2-1], [MQTT-3.14.2-3]
         size = len(reason.encode()) + beside_bytes + _REASON_BYTES  # [MQTT-3.1.2-24]
         fits = not self.packet_bytes_max or size <= self.packet_bytes_max
         return reason if self.problem_information and fits else ""  # [MQTT-3.1.2-29]
@@ -356,7 +357,7 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Send what is written, then close; nothing that still comes in is looked at."""
         if self.open:
-            self.open = False
+            self.open = False  # [MQTT-3.14.4-1], [MQTT-3.14.4-2]
             self._parts.clear()
             self._have = 0
             self._leave()

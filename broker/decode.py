@@ -26,7 +26,8 @@ from plantroom.broker.primitives import (
 from plantroom.broker.properties import NONE, WILL, Properties, Property, parse
 
 Frame = tuple[int, int, int]
-# [MQTT-2.2.2-1], [MQTT-2.2.2-2]: the flags of every packet but PUBLISH are fixed.
+# The flags of every packet but PUBLISH are fixed: [MQTT-2.1.3-1], [MQTT-3.6.1-1],
+# [MQTT-3.8.1-1], [MQTT-3.10.1-1], [MQTT-3.14.1-1], [MQTT-3.15.1-1].
 _FLAGS = {PacketType.PUBREL: 2, PacketType.SUBSCRIBE: 2, PacketType.UNSUBSCRIBE: 2}
 
 
@@ -101,6 +102,7 @@ def publish(header: int, data: bytes, start: int, end: int, version: int) -> Pub
     dup = bool(header & 8)
     if dup and qos == 0:
         raise MalformedError("DUP at QoS 0")  # [MQTT-3.3.1-2]
+    # [MQTT-3.3.2-1], [MQTT-2.2.1-2]
     topic, position = read_text(data, start, end)
     packet_id = 0
     if qos:
@@ -109,7 +111,9 @@ def publish(header: int, data: bytes, start: int, end: int, version: int) -> Pub
     if version == V5:
         properties, position = parse(data, position, end, PacketType.PUBLISH)
         if Property.SUBSCRIPTION_ID in properties:
-            raise ProtocolError("PUBLISH of a client has a subscription identifier")  # [3.3.4-6]
+            raise ProtocolError(
+                "PUBLISH of a client has a subscription identifier"
+            )  # [MQTT-3.3.4-6]
         if properties.get(Property.TOPIC_ALIAS) == 0:  # [MQTT-3.3.2-8]
             raise ProtocolError("topic alias 0", code=Code.TOPIC_ALIAS_INVALID)
         response = properties.get(Property.RESPONSE_TOPIC, "x")
@@ -158,10 +162,13 @@ def connect(data: bytes, start: int, end: int) -> Connect:
             and Property.AUTHENTICATION_METHOD not in properties
         ):
             raise ProtocolError("authentication data without a method")  # 3.1.2.11.10
+    # [MQTT-3.1.3-3], [MQTT-3.1.3-4]
     client_id, position = read_text(data, position, end)
     will = None
+    # [MQTT-3.1.2-9], [MQTT-3.1.3-11]
     if flags & 4:
         will, position = _will(flags, data, position, end, version)
+    # [MQTT-3.1.2-16], [MQTT-3.1.2-17], [MQTT-3.1.2-18], [MQTT-3.1.2-19], [MQTT-3.1.3-12]
     if flags & 0x80:
         _, position = read_text(data, position, end)  # names decide nothing here: the SVID does
     if flags & 0x40:
@@ -186,7 +193,7 @@ def _check_flags(flags: int, version: int) -> None:
     elif flags & 0x38:
         raise MalformedError("will flags without a will")  # [MQTT-3.1.2-11], [MQTT-3.1.2-13]
     if version == V311 and flags & 0xC0 == 0x40:
-        raise MalformedError("password without user name")  # [MQTT-3.1.2-22] of 3.1.1
+        raise MalformedError("password without user name")  # 3.1.1 [MQTT-3.1.2-22]
 
 
 def _will(flags: int, data: bytes, position: int, end: int, version: int) -> tuple[Publish, int]:
@@ -224,6 +231,7 @@ def _subscribe(data: bytes, start: int, end: int, version: int) -> Subscribe:
         identifier = properties.get(Property.SUBSCRIPTION_ID, 0)
     requests = []
     while position < end:
+        # [MQTT-3.8.3-1]
         topic_filter, position = read_text(data, position, end)
         options, position = read_int(data, position, end, 1)
         requests.append(_request(topic_filter, options, version))
@@ -257,6 +265,7 @@ def _unsubscribe(data: bytes, start: int, end: int, version: int) -> Unsubscribe
     topic_filters = []
     while position < end:
         raw, position = read_binary(data, position, end)
+        # [MQTT-3.10.3-1]
         topic_filters.append(text(raw))
     if not topic_filters:
         raise ProtocolError("UNSUBSCRIBE without a topic filter")  # [MQTT-3.10.3-2]

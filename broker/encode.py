@@ -57,6 +57,7 @@ def refusals(acknowledgements: bytes, code: int) -> bytes:
 
 def connack(*, session_present: bool, code: int, version: int, properties: Properties) -> bytes:
     """Encode CONNACK; session present is 0 with every refusal."""
+    # [MQTT-3.2.2-1]
     present = session_present and code == 0  # [MQTT-3.2.2-6], 3.1.1 [MQTT-3.2.2-4]
     if version != V5:
         return bytes((0x20, 2, present, connect_return(code)))
@@ -66,6 +67,7 @@ def connack(*, session_present: bool, code: int, version: int, properties: Prope
 def suback(packet_id: int, codes: Sequence[int], version: int, *, reason: str = "") -> bytes:
     """Encode SUBACK, one code for each filter in order; in 3.1.1 every failure is 0x80."""
     number = packet_id.to_bytes(2, "big")  # [MQTT-3.8.4-2]
+    # [MQTT-3.8.4-6], [MQTT-3.9.3-1]
     if version == V5:
         return _packet(0x90, number + encode_properties(reason_properties(reason)) + bytes(codes))
     return _packet(0x90, number + bytes(min(code, 0x80) for code in codes))
@@ -74,6 +76,7 @@ def suback(packet_id: int, codes: Sequence[int], version: int, *, reason: str = 
 def unsuback(packet_id: int, codes: Sequence[int], version: int) -> bytes:
     """Encode UNSUBACK."""
     number = packet_id.to_bytes(2, "big")
+    # [MQTT-3.10.4-5], [MQTT-3.11.3-1]
     return _packet(0xB0, number + (b"\0" + bytes(codes) if version == V5 else b""))
 
 

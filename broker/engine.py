@@ -157,6 +157,7 @@ class Engine:
         """Route a message that may be published; it is committed with the current group."""
         tapped, volatile = self.kind(message.topic)
         now_us = self.clock.wall_us()
+        # [MQTT-3.3.1-8]
         if message.retain:
             self._retain(origin, message, now_us, volatile=volatile)
         if client is not None and client.no_local:
@@ -192,6 +193,7 @@ class Engine:
         """Remember or (empty payload) forget it [MQTT-3.3.1-5], [MQTT-3.3.1-6]."""
         topic = message.topic
         value = None
+        # [MQTT-3.3.1-7]
         if message.payload:
             value = RetainedMessage(message=message, origin=origin, at_us=now_us, volatile=volatile)
         former = self.retained.put(topic, value)
@@ -223,6 +225,7 @@ class Engine:
 
     def send_retained(self, receiver: Receiver, topic_filter: str, grant: Grant) -> None:
         """Send what is retained to a new subscription, behind what is already on its way."""
+        # [MQTT-3.8.4-4]
         match: Match[Receiver] = Match(((receiver, grant),))
         now_us = self.clock.wall_us()
         for value in self.retained.matching(split_share(topic_filter)[1]):

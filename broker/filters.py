@@ -51,6 +51,7 @@ def check_name(topic: str, limits: TopicLimits) -> str:
         MalformedError: when it is empty or has wildcards.
         LimitError: when it is too long or too deep.
     """
+    # [MQTT-4.7.0-1], [MQTT-4.7.3-2]
     if not topic:
         raise ProtocolError("topic name is empty")  # [MQTT-4.7.3-1]
     if "#" in topic or "+" in topic:  # [MQTT-3.3.2-2]
@@ -65,7 +66,9 @@ def filter_fault(topic_filter: str) -> str | None:
         return "topic filter is empty"  # [MQTT-4.7.3-1]
     if topic_filter.startswith(SHARE):
         group, _, topic_filter = topic_filter[len(SHARE) :].partition("/")
-        if not group or "+" in group or "#" in group or not topic_filter:  # [MQTT-4.8.2-1], -2
+        if (
+            not group or "+" in group or "#" in group or not topic_filter
+        ):  # [MQTT-4.8.2-1], [MQTT-4.8.2-2]
             return "shared subscription is not $share/group/filter"
     levels = topic_filter.split("/")
     for number, level in enumerate(levels, 1):

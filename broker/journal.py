@@ -285,6 +285,7 @@ class Journal:
             outlet.write(data)
             outlet.acknowledged(count)
         touched: set[Session] = set()
+        # [MQTT-4.6.0-5], [MQTT-4.6.0-6]
         for item in group.items:
             if isinstance(item, Run):
                 for receiver, grant, qos, ordinal in item.receivers:

@@ -146,6 +146,7 @@ class Listener:
             return WebSocket(made, self._origins, 2 * engine.limits.packet_bytes_max)
 
         timeout_s = engine.limits.handshake_timeout_s
+        # [MQTT-4.2.0-1]
         await asyncio.get_running_loop().connect_accepted_socket(
             make,
             accepted,

@@ -41,6 +41,7 @@ class Outgoing:
     ) -> bytes:
         """Encode a message; empty if it may not be sent, because it is too old or too large."""
         age_us = now_us - run.at_us
+        # [MQTT-4.3.3-7]
         if not dup and expired(message, age_us):  # [MQTT-3.3.2-5]
             return b""
         topic, properties, alias = message.topic, {}, 0
@@ -55,6 +56,7 @@ class Outgoing:
                 # RETAIN only on retained delivery 3.1.1 [MQTT-3.3.1-8], or as published
                 # [MQTT-3.3.1-12], [MQTT-3.3.1-13]
                 retain=run.retained or (grant.retain_as_published and message.retain),
+                # [MQTT-4.3.1-1], [MQTT-4.3.2-2], [MQTT-4.3.3-2]
                 dup=dup and qos > 0,  # [MQTT-3.3.1-2], [MQTT-3.3.1-3]
                 packet_id=packet_id,
                 properties=properties,
@@ -73,6 +75,7 @@ class Outgoing:
         if alias is not None:
             properties[Property.TOPIC_ALIAS] = alias
             return "", 0
+        # [MQTT-3.3.2-11]
         if len(self._aliases) >= self.aliases_max:  # [MQTT-3.1.2-26], [MQTT-3.1.2-27]
             return topic, 0
         properties[Property.TOPIC_ALIAS] = len(self._aliases) + 1
@@ -87,6 +90,8 @@ class Outgoing:
 
 
 def _properties(message: Publish, grant: Grant, age_us: int) -> dict[int, Any]:
+    # [MQTT-3.3.2-4], [MQTT-3.3.2-15], [MQTT-3.3.2-16], [MQTT-3.3.2-17], [MQTT-3.3.2-18],
+    # [MQTT-3.3.2-20], [MQTT-3.1.3-10]
     properties = dict(message.properties)
     if Property.MESSAGE_EXPIRY in properties:  # [MQTT-3.3.2-6]
         left_s = properties[Property.MESSAGE_EXPIRY] - max(age_us, 0) // US_PER_S

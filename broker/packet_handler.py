@@ -107,6 +107,7 @@ class PacketHandler:
         if decision.allow is not True:
             self._deny(connection, message, decision)
             return
+        # [MQTT-4.3.3-9]
         if message.qos == 2 and message.packet_id in client.session.incoming:
             self._answer(connection, message)  # [MQTT-4.3.3-10]: seen, not delivered again
             return
@@ -151,6 +152,7 @@ class PacketHandler:
             _ANSWERS[message.qos], message.packet_id, connection.version
         )
         count = 1 if message.qos == 1 else 0
+        # [MQTT-3.3.4-1], [MQTT-4.3.2-4], [MQTT-4.3.3-8]
         self._engine.journal.acknowledge(connection, answer, count=count, size_bytes=size_bytes)
         count_unanswered(connection, count)
 
@@ -182,6 +184,7 @@ class PacketHandler:
         )
         if message.qos == 0:
             return
+        # 3.1.1 [MQTT-3.3.5-2]
         if connection.version != V5:  # never acknowledged and dropped
             connection.fail(Code.NOT_AUTHORIZED, f"publish denied: {decision.reason}")
             return
@@ -213,6 +216,7 @@ class PacketHandler:
             self._received(connection, client, packet)
         elif packet.kind == PacketType.PUBREL:
             known = number in session.incoming
+            # [MQTT-4.3.3-12], [MQTT-4.3.2-5]
             session.incoming.discard(number)
             if known and session.durable:
                 journal.change(IncomingSaved(sid=session.sid, packet_id=number, open=False))
@@ -245,6 +249,7 @@ class PacketHandler:
             return
         if session.durable:
             journal.change(ReleasedSaved(sid=session.sid, ordinal=ordinal, finished=False))
+        # [MQTT-4.6.0-4]
         answer = encode.acknowledgement(PacketType.PUBREL, number, connection.version)
         journal.acknowledge(connection, answer, count=0)
 
@@ -281,6 +286,7 @@ class PacketHandler:
                 encode.suback(packet.packet_id, final, connection.version, reason=text)
             )
 
+        # [MQTT-3.8.4-1], [MQTT-3.8.4-5]
         engine.journal.after(answer)
         for request, wants in granted:
             if wants:
@@ -314,6 +320,7 @@ class PacketHandler:
                 "subscribe-refused", connection.peer, reason="limit", topic=topic_filter
             )
             return Code.QUOTA_EXCEEDED, "too many subscriptions"
+        # [MQTT-3.8.4-7]
         return request.qos, ""
 
     def _grant(self, client: Client, request: Request, identifier: int) -> bool:
@@ -326,6 +333,7 @@ class PacketHandler:
         )
         new = self._engine.clients.subscribe(client, request.topic_filter, grant)
         # 3.8.3.1: handling 2 sends none, 1 only to a new subscription; shared ones get none
+        # [MQTT-3.3.1-9], [MQTT-3.3.1-10], [MQTT-3.3.1-11]
         wants = request.retain_handling == 0 or (request.retain_handling == 1 and new)
         return wants and not request.topic_filter.startswith(SHARE)
 
@@ -335,10 +343,12 @@ class PacketHandler:
         for topic_filter in packet.topic_filters:
             if self._fault(topic_filter) is not None:
                 codes.append(Code.TOPIC_FILTER_INVALID)
+            # [MQTT-3.10.4-2], [MQTT-3.10.4-3]
             elif self._engine.clients.unsubscribe(client, topic_filter):  # [MQTT-3.10.4-1]
                 codes.append(Code.SUCCESS)
             else:
                 codes.append(Code.NO_SUBSCRIPTION_EXISTED)
+        # [MQTT-3.10.4-6], [MQTT-2.2.1-6]
         answer = encode.unsuback(packet.packet_id, codes, connection.version)
         self._engine.journal.after(self._write(connection, answer))  # [MQTT-3.10.4-4]
 
@@ -366,6 +376,7 @@ class PacketHandler:
 def _resolve(connection: Connection, message: Publish, maximum: int) -> Publish:
     """Replace a topic alias by its topic."""
     alias = message.properties[Property.TOPIC_ALIAS]
+    # [MQTT-3.3.2-12]
     if alias > maximum:  # [MQTT-3.3.2-9]
         raise PacketError(f"topic alias {alias}, at most {maximum}", code=Code.TOPIC_ALIAS_INVALID)
     if message.topic:

@@ -50,6 +50,7 @@ def read_text(data: bytes, position: int, end: int) -> tuple[str, int]:
 def text(raw: bytes) -> str:
     """Decode UTF-8 as MQTT restricts it."""
     try:
+        # [MQTT-1.5.4-3]
         value = raw.decode()  # surrogates are refused: [MQTT-1.5.4-1]
     except UnicodeDecodeError as error:
         raise MalformedError("text is not UTF-8") from error
@@ -72,6 +73,7 @@ def varint(value: int) -> bytes:
     return bytes(out)
 
 
+# [MQTT-4.7.3-3]
 def binary(value: bytes) -> bytes:
     """Write binary data with its length."""
     if len(value) > TEXT_BYTES_MAX:

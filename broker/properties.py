@@ -164,14 +164,17 @@ def _value(name: int, data: bytes, position: int, end: int) -> tuple[Any, int]:
     if name in _BINARY:
         return read_binary(data, position, end)
     if name == _P.USER:
+        # [MQTT-1.5.7-1]
         key, position = read_text(data, position, end)
         text, position = read_text(data, position, end)
         return (key, text), position
+    # [MQTT-3.3.2-13], [MQTT-3.3.2-19]
     return read_text(data, position, end)
 
 
 def encode(properties: Properties) -> bytes:
     """Encode a property block with its length."""
+    # [MQTT-2.2.2-1]
     if not properties:
         return b"\0"
     parts = [_encode_one(name, value) for name, value in properties.items()]

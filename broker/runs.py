@@ -106,7 +106,9 @@ class Run:
         self.copyable = copyable
         self.tapped = tapped
         self.volatile = volatile
-        self.retained = retained  # sent because of a new subscription: RETAIN is set [3.3.1-8]
+        self.retained = (
+            retained  # sent because of a new subscription: RETAIN is set 3.1.1 [MQTT-3.3.1-8]
+        )
         self.receivers: list[tuple[Receiver, Grant, int, int]] = []
         self._messages: list[Publish] | None = None
 
@@ -164,6 +166,7 @@ def canonical(message: Publish, version: int) -> bytes:
     return encode.publish(message, version)
 
 
+# [MQTT-4.3.3-13]
 def expired(message: Publish, age_us: int) -> bool:
     """Say whether a message may no longer be sent [MQTT-3.3.2-5]."""
     expiry_s = message.properties.get(Property.MESSAGE_EXPIRY)

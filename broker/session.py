@@ -87,6 +87,7 @@ class Session:
         room = not self.pending or self.pending_bytes < room_bytes
         return room and self.ready and self.backlog.behind
 
+    # [MQTT-4.5.0-1], [MQTT-2.2.1-4], [MQTT-4.3.2-1], [MQTT-4.3.3-1]
     def reserve(self, count: int) -> int:
         """Take the next ordinals for a run that is about to be committed."""
         ordinal = self.next_ordinal
@@ -142,6 +143,7 @@ class Session:
 
     # -- out
 
+    # [MQTT-3.3.4-10], [MQTT-4.9.0-3]
     def attach(self, outgoing: Outgoing, window: int) -> None:
         """Send from now on; what was in flight comes first."""
         self.outgoing = outgoing
@@ -195,6 +197,7 @@ class Session:
             lowest = self.in_flight[0].ordinal if self.in_flight else head.ordinal
             count = min(
                 head.count,
+                # [MQTT-4.9.0-1], [MQTT-4.9.0-2]
                 self.window - self.unacknowledged,  # [MQTT-3.3.4-9]
                 IDS - (head.ordinal - lowest),
                 IDS - head.ordinal % IDS,
@@ -236,7 +239,7 @@ class Session:
         """Encode one message for this receiver, or drop it if it may not be sent: the plain way."""
         run = head.run
         number = packet_id(head.ordinal)
-        if head.released:
+        if head.released:  # [MQTT-4.3.3-5], [MQTT-4.3.3-6]
             out.append(
                 acknowledgement(PacketType.PUBREL, number, self.outgoing.version)
             )  # [MQTT-4.3.3-4]
@@ -309,6 +312,7 @@ class Session:
             self._finish(head, count)
         return position
 
+    # [MQTT-2.2.1-5], [MQTT-4.3.2-3], [MQTT-4.3.3-3], [MQTT-4.4.0-2], [MQTT-4.8.2-6]
     def acknowledge(self, number: int) -> bool:
         """PUBACK; False if nothing awaits it."""
         flight, ordinal = self._find(number)
@@ -322,6 +326,7 @@ class Session:
         flight = self._second_halves.get(number)
         if flight is None:
             return None
+        # [MQTT-4.4.0-2], [MQTT-4.8.2-6]
         if code >= Code.UNSPECIFIED_ERROR:  # [MQTT-4.3.3-4]: refused, and so done with
             del self._second_halves[number]
             self._done(flight, flight.ordinal)

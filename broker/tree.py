@@ -46,6 +46,7 @@ class Share(Generic[R]):
         self.members: dict[R, Grant] = {}
         self._turn = 0
 
+    # [MQTT-4.8.2-3], [MQTT-4.8.2-4]
     def choose(self) -> tuple[R, Grant] | None:
         """Return whose turn it is: the next who is connected, else the next at all."""
         members = list(self.members.items())
@@ -177,6 +178,7 @@ class Tree(Generic[R]):
         found.update((receiver, _merged(grants)) for receiver, grants in several.items())
         return Match(tuple(found.items()), tuple(shares))
 
+    # [MQTT-3.3.2-3], [MQTT-4.7.3-4]
     def _nodes(self, topic: str) -> Iterator[_Node[R]]:
         levels = topic.split("/")
         depth = len(levels)

@@ -20,6 +20,7 @@ from plantroom.broker.codes import Code
 from plantroom.broker.connection import Connection
 
 _GET = ord("G")  # what every request that may come starts with
+# [MQTT-6.0.0-4]
 SUBPROTOCOL = Subprotocol("mqtt")
 
 

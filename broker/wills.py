@@ -73,6 +73,7 @@ class Wills:
             self._fire(client)
 
     def _fire(self, client: Client) -> None:
+        # [MQTT-3.1.2-10]
         will, client.will, client.will_due_us = client.will, None, None
         if will is not None:
             self._publish(client.session.origin, will)
@@ -104,6 +105,7 @@ def _without_delay(will: Publish) -> Publish:
         topic=will.topic,
         payload=will.payload,
         qos=will.qos,
+        # [MQTT-3.1.2-14], [MQTT-3.1.2-15]
         retain=will.retain,
         packet_id=1 if will.qos else 0,  # runs hold whole packets
         properties=properties,

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plantroom.broker.errors import LimitError, MalformedError
+from plantroom.broker.errors import LimitError, PacketError
 from plantroom.broker.filters import (
     any_matches,
     check_name,
@@ -28,7 +28,7 @@ def filters(draw: st.DrawFn) -> str:
 
 @pytest.mark.parametrize("name", ["", "a/+", "#", "a#b"])
 def test_name_with_wildcards_or_nothing_is_malformed(name: str) -> None:
-    with pytest.raises(MalformedError):
+    with pytest.raises(PacketError):
         check_name(name, LIMITS)
 
 

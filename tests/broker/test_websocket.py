@@ -105,6 +105,7 @@ def test_wss_has_the_certificate_as_principal() -> None:
 
 
 def test_packets_need_not_respect_frames() -> None:
+    # [MQTT-6.0.0-2]
     async def scenario() -> None:
         async with listening() as (_, url, _), dial(url, subprotocols=MQTT) as socket:
             data = connect("web") + subscribe(("a", 1)) + publish("a", b"x" * 300, packet_id=5)
