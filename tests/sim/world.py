@@ -107,6 +107,7 @@ class World:
         if flight.attempts or queue is None:
             return
         clones = {known[:3] for known in self.truth.twins}
+        before = {known[:3] for known in self.truth.forgotten}  # comes again, to a new memory
         for row in flight.rows:
             fresh = self.gateway_disk.rows(
                 f"SELECT 1 FROM reading WHERE id = ? AND state = {WAITING}", row.id
@@ -115,7 +116,7 @@ class World:
             device = row.device.rpartition("/")[2]
             if not fresh or spoken in self._transmitted or device in self.truth.rolled_back:
                 continue
-            if (row.device, row.epoch, row.seq) in clones:
+            if (row.device, row.epoch, row.seq) in clones | before:
                 continue
             self._transmitted.add(spoken)
             key = (queue.incarnation, flight.lane, row.device)
