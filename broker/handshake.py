@@ -4,6 +4,7 @@ Nothing of any session is touched before identity and policy have said yes.
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from plantroom.broker import decode, encode
@@ -176,6 +177,14 @@ class Handshake:
             version=packet.version,
             properties=self._answer_properties(connection, packet, expiry_s),
         )
+        connection.stop()  # [MQTT-3.2.0-1]: what comes behind CONNECT waits until it is answered
+        engine.journal.after(self._greeter(connection, client, packet, answer))
+
+    def _greeter(
+        self, connection: Connection, client: Client, packet: Connect, answer: bytes
+    ) -> Callable[[bool], None]:
+        """Return what answers CONNECT when its session is stored."""
+        engine = self._engine
         outgoing = Outgoing(
             packet.version,
             packet_bytes_max=connection.packet_bytes_max,
@@ -185,23 +194,21 @@ class Handshake:
             packet.properties.get(Property.RECEIVE_MAXIMUM, 65_535), engine.limits.inflight_max
         )
 
-        def ready(ok: bool) -> None:  # noqa: FBT001 -- the journal's callback
+        def greet(ok: bool) -> None:  # noqa: FBT001 -- the journal's callback
             if client.connection is not connection or not connection.open:
                 return
             if not ok:
                 refuse(connection, Code.QUOTA_EXCEEDED, "storage failed")
                 return
-            # [MQTT-3.1.4-5], [MQTT-3.2.0-2]
-            connection.greeted = True
-            engine.audit.record("connected", peer, level=logging.INFO)
-            connection.write(answer)  # [MQTT-3.2.0-1]: nothing goes out before it
+            connection.greeted = True  # [MQTT-3.1.4-5], [MQTT-3.2.0-2]
+            engine.audit.record("connected", connection.peer, level=logging.INFO)
+            connection.write(answer)
             client.session.attach(outgoing, window)
             engine.journal.touch(client.session)
             engine.flush(client)
             connection.go_on()
 
-        connection.stop()  # [MQTT-3.2.0-1]: what comes behind CONNECT waits until it is answered
-        engine.journal.after(ready)
+        return greet
 
     def _set_session(self, connection: Connection, packet: Connect) -> None:
         """Apply what CONNECT says about the connection."""
