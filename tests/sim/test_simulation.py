@@ -15,7 +15,7 @@ from tests.sim import campaign
 from tests.sim.running import simulate_seed
 
 QUICK = range(32)
-CAMPAIGN = range(2_000)
+CAMPAIGN = range(int(os.environ.get("PLANTROOM_SIM_RUNS", "2000")))
 CHUNK = 8
 
 
