@@ -29,7 +29,7 @@ class BadWay:
         self.name = name
         self.weather = Weather()
         self.bytes_per_s = 0
-        self.carried_bytes = 0
+        self.carried_bytes = {"up": 0, "down": 0}
         self._target_port = port
         self._chance = chance
         self._is_open = True
@@ -90,10 +90,11 @@ class BadWay:
             far_reader, far_writer = await asyncio.open_connection(HOST, self._target_port)
         try:
             async with asyncio.TaskGroup() as both:
-                for source, sink in ((reader, far_writer), (far_reader, writer)):
+                ends = {"up": (reader, far_writer), "down": (far_reader, writer)}
+                for towards, (source, sink) in ends.items():
                     chunks: asyncio.Queue[_Chunk] = asyncio.Queue(_IN_FLIGHT_MAX)
                     both.create_task(self._take(source, chunks), name="lab.way-take")
-                    both.create_task(self._bring(chunks, sink), name="lab.way-bring")
+                    both.create_task(self._bring(chunks, sink, towards), name="lab.way-bring")
         except* OSError:
             pass
         finally:
@@ -114,7 +115,9 @@ class BadWay:
             delay_s += max(_RETRANSMIT_S_MIN, 2 * weather.delay_s)
         return max(0.0, delay_s)
 
-    async def _bring(self, chunks: "asyncio.Queue[_Chunk]", writer: asyncio.StreamWriter) -> None:
+    async def _bring(
+        self, chunks: "asyncio.Queue[_Chunk]", writer: asyncio.StreamWriter, towards: str
+    ) -> None:
         loop = asyncio.get_running_loop()
         while True:
             arrives_s, chunk = await chunks.get()
@@ -123,6 +126,6 @@ class BadWay:
                 await asyncio.sleep(len(chunk) / self.bytes_per_s)
             await self._passes.wait()
             writer.write(chunk)
-            self.carried_bytes += len(chunk)
+            self.carried_bytes[towards] += len(chunk)
             with contextlib.suppress(ConnectionError):
                 await writer.drain()

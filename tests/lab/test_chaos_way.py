@@ -58,7 +58,7 @@ def test_good_way_carries_bytes_both_ways_and_counts_them() -> None:
         async with way_to_echo() as way, connected(way) as streams:
             text = random.Random(2).randbytes(300_000)  # noqa: S311 -- reproducible
             assert await asked(streams, text) == text
-            assert way.carried_bytes == 600_000
+            assert way.carried_bytes == {"up": 300_000, "down": 300_000}
 
     asyncio.run(scenario())
 
