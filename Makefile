@@ -9,11 +9,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 PACKAGES := broker certs cli cloud device gateway lab policies views wire
-SLOW := soak or chaos or compose
+SLOW := soak or chaos or compose or real
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test soak chaos compose bench lint format docs lock clean
+.PHONY: help install run test soak chaos real compose bench lint format docs lock clean
 
 help: ## show what there is to make
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -48,6 +48,9 @@ soak: $(VENV)/.test ## bounded long runs
 
 chaos: $(VENV)/.test ## processes killed and links cut, for some minutes
 	$(BIN)/python -m pytest -m chaos $(ARGS) || test $$? = 5
+
+real: $(VENV)/.test ## beside real OPA, SPIRE, swtpm, SoftHSM2 (each skipped where it is missing)
+	$(BIN)/python -m pytest -m real $(ARGS) || test $$? = 5
 
 compose: $(VENV)/.test ## the containers, for real (root, docker.io, mmdebstrap; else a skip)
 	$(BIN)/python -m pytest -m compose $(ARGS) || test $$? = 5

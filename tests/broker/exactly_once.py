@@ -17,9 +17,13 @@ def frame(first: int, number: int) -> bytes:
 async def connected(port: int, client_id: str, *, present: bool | None = None) -> Raw:
     """Connect to a session that is kept, and (where that is known) was."""
     raw = Raw(*await asyncio.open_connection("127.0.0.1", port))
-    first, body = await raw.connect(client_id, clean=False)
-    assert (first, body[1]) == (0x20, 0)
-    assert present is None or bool(body[0]) is present, "session present"
+    try:
+        first, body = await raw.connect(client_id, clean=False)
+        assert (first, body[1]) == (0x20, 0)
+        assert present is None or bool(body[0]) is present, "session present"
+    except BaseException:
+        raw.cut()  # the broker was killed in the middle of it
+        raise
     return raw
 
 

@@ -1,6 +1,7 @@
 """Other people's clients against our broker: both versions where they have them, plain and mTLS."""
 
 import asyncio
+import gc
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ _NUMBERS = count()
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     with standing(tmp_path_factory.mktemp("stand")) as found:
         yield found
+    gc.collect()  # sockets that a library forgot are its own affair, not the next module's
 
 
 @pytest.fixture(params=["plain", "mtls"])
