@@ -10,9 +10,8 @@ import json
 import logging
 import os
 import socket
-import struct
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -21,29 +20,16 @@ from typing import Any
 from plantroom.broker.filters import filter_fault
 from plantroom.broker.server import Broker
 from plantroom.wire.errors import ConfigError, PlantroomError, UsageError
+from plantroom.wire.unix_socket import peer_of, short_address
 
 LOGGER = logging.getLogger("plantroom.broker.admin")
 SOCKET = "broker.sock"
 LINE_BYTES_MAX = 8192
 TIMEOUT_S = 10.0
 _AT_ONCE = 4
-_ADDRESS_BYTES_MAX = 100  # the kernel takes 107
 _ROWS_AT_ONCE = 200
 
 Row = Mapping[str, Any]
-
-
-@contextmanager
-def short_address(path: Path) -> Iterator[str]:
-    """Name a socket by its folder's descriptor where its path is longer than the kernel takes."""
-    if len(os.fsencode(path)) <= _ADDRESS_BYTES_MAX:
-        yield str(path)
-        return
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)
 
 
 @asynccontextmanager
@@ -145,8 +131,7 @@ def _is_ours(writer: asyncio.StreamWriter) -> bool:
     found = writer.get_extra_info("socket")
     if not hasattr(socket, "SO_PEERCRED"):
         return True
-    credentials = found.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return struct.unpack("3i", credentials)[1] in {0, os.geteuid()}
+    return peer_of(found, follow=False).uid in {0, os.geteuid()}
 
 
 async def ask(broker: Broker, line: bytes) -> Iterable[Row]:

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from plantroom.broker.admin import SOCKET, TIMEOUT_S, short_address
+from plantroom.broker.admin import SOCKET, TIMEOUT_S
 from plantroom.broker.settings import BrokerSettings
 from plantroom.lab.layout import Layout
 from plantroom.wire.errors import CheckFailedError, ConfigError, UnreachableError
 from plantroom.wire.settings import load
+from plantroom.wire.unix_socket import short_address
 
 BUILDING_BROKERS = ("gateway", "cloud")
 

@@ -12,12 +12,13 @@ import pytest
 
 from plantroom.broker import admin
 from plantroom.broker.access import OneAnswer
-from plantroom.broker.admin import LINE_BYTES_MAX, administered, short_address
+from plantroom.broker.admin import LINE_BYTES_MAX, administered
 from plantroom.broker.memory import MemorySink
 from plantroom.broker.server import Broker
 from plantroom.broker.settings import BrokerLimits
 from plantroom.wire.clock import SystemClock
 from plantroom.wire.errors import ConfigError, StorageFullError
+from plantroom.wire.unix_socket import short_address
 from tests.broker.harness import Raw
 
 
