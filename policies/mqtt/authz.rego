@@ -10,6 +10,7 @@
 # entrypoint: true
 package mqtt.authz
 
+import data.mqtt.capabilities
 import data.mqtt.identity
 import data.mqtt.topics
 
@@ -53,7 +54,24 @@ serial_given if cert_serial != ""
 
 subject := identity.parse(spiffe_id)
 
-entry := data.registry.devices[spiffe_id]
+entry := data.registry.devices[spiffe_id] if {
+	data.registry.devices[spiffe_id]
+} else := vouched
+
+# A building's registry does not hold the cloud's services and people. When a device asks about one
+# that calls it, the caller has been let in by the cloud's broker and came over the bridge: it has
+# the role that its ID stands for. The cloud knows its own, and vouches for nobody.
+vouched := {"role": name, "site": subject.site, "device": subject.name, "status": "active"} if {
+	action == "call"
+	subject.domain == "cloud"
+	not data.registry.devices[front]
+	some name, rights in data.acl.roles
+	rights.domain == subject.domain
+	rights.kind == subject.kind
+	named_for(rights)
+}
+
+front := sprintf("spiffe://%s/agent/front", [identity.cloud_trust_domain])
 
 role := data.acl.roles[entry.role]
 
@@ -83,15 +101,15 @@ default consistent := false
 consistent if {
 	subject.domain == role.domain
 	subject.kind == role.kind
-	named_for_role
+	named_for(role)
 	entry.site == subject.site
 	entry.device == subject.name
 }
 
-named_for_role if subject.name in role.names
+named_for(rights) if subject.name in rights.names
 
-named_for_role if {
-	role.names == "any"
+named_for(rights) if {
+	rights.names == "any"
 	not subject.name in data.acl.names_of_roles
 }
 
@@ -145,18 +163,41 @@ matching := [grant |
 ]
 
 fill(template) := strings.replace_n(
-	{"{site}": subject.site, "{name}": subject.name, "{self}": subject.level},
+	{
+		"{site}": subject.site,
+		"{name}": subject.name,
+		"{self}": subject.level,
+		"{domain}": sprintf("{domain:%s}", [subject.site]),
+	},
 	template,
 )
 
-permitted := [grant |
+retainable := [grant |
 	some grant in matching
 	retain_permitted(grant)
+]
+
+permitted := [grant |
+	some grant in retainable
+	call_permitted
 ]
 
 retain_permitted(_) if retain == false
 
 retain_permitted(grant) if grant.retain == true
+
+call := capabilities.of_topic(topic) if action in {"publish", "call"}
+
+call_permitted if not call
+
+# Whoever carries a call for others (a gateway, an uplink) is not its caller: that one was asked
+# about where it connects.
+call_permitted if {
+	role.carries_calls == true
+	call.caller != subject.level
+}
+
+call_permitted if capabilities.permitted(call, entry.role, subject.level)
 
 # --- the answer --------------------------------------------------------------
 
@@ -199,7 +240,9 @@ reason := "ok" if {
 	not wanted
 } else := "topic-not-granted" if {
 	count(matching) == 0
-} else := "retain-not-granted"
+} else := "retain-not-granted" if {
+	count(retainable) == 0
+} else := "capability-not-granted"
 
 # The rule that decided: the grant for an allowed topic, the failed check for a denial.
 rule := sprintf("%s may %s %s", [entry.role, action, permitted[0].topic]) if {

@@ -108,6 +108,7 @@ test_a_sensor_publishes_its_own if {
 		"v1/building-1/presence/hvac-001",
 		"v1/building-1/twin/hvac-001/reported",
 		"v1/building-1/call/gateway/receive_reading/hvac-001",
+		"v1/building-1/call/ota/check_update/hvac-001",
 		"v1/building-1/reply/cloud:operator:ann/42",
 		"v1/building-1/ota/hvac-001/get",
 		"v1/building-1/ota/hvac-001/state",
@@ -194,6 +195,14 @@ test_a_gateway_carries_the_clouds_calls_but_no_sensors if {
 	not may(gateway, "publish", "v1/building-1/call/hvac-001/read_sensors/hvac-002")
 }
 
+test_a_gateway_hands_on_lists_and_bundles_of_its_own_domain_and_the_clouds if {
+	every family in ["denylist", "bundle"] {
+		may_retain(gateway, sprintf("v1/building-1/%s/building-1.smart.local", [family]))
+		may_retain(gateway, sprintf("v1/building-1/%s/smart-building.cloud", [family]))
+		not may(gateway, "publish", sprintf("v1/building-1/%s/building-2.smart.local", [family]))
+	}
+}
+
 test_a_gateway_reads_its_building if {
 	may(gateway, "subscribe", "v1/building-1/#")
 	may(gateway, "subscribe", "$SYS/#")
@@ -214,6 +223,7 @@ test_an_uplink_speaks_for_its_own_site if {
 		"v1/building-1/denylist/building-1.smart.local",
 		"v1/building-1/bundle/building-1.smart.local",
 		"v1/building-1/ota/hvac-001/state",
+		"v1/building-1/ota/gateway/get",
 	] {
 		may(uplink, "publish", topic)
 	}
@@ -227,7 +237,11 @@ test_an_uplink_speaks_for_nobody_else if {
 		"v1/building-1/call/hvac-001/read_sensors/cloud:operator:ann",
 		"v1/building-1/call/hvac-001/read_sensors/cloud",
 		"v1/building-1/bundle/smart-building.cloud",
+		"v1/building-1/bundle/building-2.smart.local",
+		"v1/building-1/bundle/building-10.smart.local",
 		"v1/building-1/denylist/cloud",
+		"v1/building-1/denylist/building-2.smart.local",
+		"v1/building-1/ota/hvac-001/get",
 		"v1/building-1/receipt/gateway",
 		"v1/building-1/telemetry/hvac-001",
 		"v1/building-1/twin/hvac-001/desired",
@@ -283,6 +297,8 @@ test_device_management_steers_devices if {
 	may_retain(fleet, "v1/building-1/denylist/smart-building.cloud")
 	may_retain(fleet, "v1/building-1/bundle/smart-building.cloud")
 	not may(fleet, "publish", "v1/building-1/ota/head")
+	not may(fleet, "publish", "v1/building-1/denylist/building-1.smart.local")
+	not may(fleet, "publish", "v1/building-1/bundle/building-1.smart.local")
 }
 
 test_ota_publishes_updates if {
@@ -354,6 +370,64 @@ test_a_call_is_decided_without_the_callers_certificate if {
 	made.rule == "operator may call v1/+/call/+/+/{self}"
 	answer(object.union(document, {"spiffe_id": eve})).reason == "topic-not-granted"
 	answer(object.union(document, {"topic": "v1/building-1/twin/x/desired"})).allow == false
+}
+
+test_a_device_asks_about_callers_that_only_the_cloud_knows if {
+	topic := "v1/building-1/call/hvac-001/read_sensors/cloud:operator:zoe"
+	zoe := "spiffe://smart-building.cloud/operator/zoe"
+	asked_by_building(zoe, topic) == "ok"
+	asked_by_building(
+		"spiffe://smart-building.cloud/agent/dashboard",
+		"v1/building-1/call/hvac-001/read_sensors/cloud:dashboard",
+	) == "ok"
+	asked_by_building(
+		"spiffe://smart-building.cloud/agent/dashboard",
+		"v1/building-1/call/hvac-001/resend/cloud:dashboard",
+	) == "capability-not-granted"
+	asked_by_building("spiffe://smart-building.cloud/agent/janitor", topic) == "unregistered"
+	asked_by_building("spiffe://building-1.smart.local/agent/ghost", topic) == "unregistered"
+	refused(zoe, "call", topic) == "unregistered"
+	refused(zoe, "publish", topic) == "unregistered"
+}
+
+asked_by_building(id, topic) := made.reason if {
+	made := authz.decision with input as question(id, "call", topic)
+		with data.registry.devices as {hvac: registry[hvac]}
+		with data.revocation as unrevoked
+}
+
+# --- who may call what on which device -------------------------------------------
+
+test_a_capability_is_for_those_it_names if {
+	refused(hvac, "publish", "v1/building-1/call/hvac-002/read_sensors/hvac-001") == "capability-not-granted"
+	refused(hvac, "publish", "v1/building-1/call/gateway/sync_to_cloud/hvac-001") == "capability-not-granted"
+	refused(
+		dashboard, "publish",
+		"v1/building-1/call/hvac-001/renew_epoch/cloud:dashboard",
+	) == "capability-not-granted"
+	may(dashboard, "publish", "v1/building-1/call/hvac-001/read_sensors/cloud:dashboard")
+	may(ann, "publish", "v1/building-1/call/hvac-001/blink/cloud:operator:ann")
+	may(gateway, "call", "v1/building-1/call/hvac-001/resend/gateway")
+	refused(gateway, "call", "v1/building-1/call/hvac-001/blink/gateway") == "capability-not-granted"
+	refused(hvac, "call", "v1/building-1/call/hvac-001/read_sensors/hvac-001") == "capability-not-granted"
+}
+
+test_one_device_may_have_callers_of_its_own if {
+	special := {"building-1/hvac-001": {"read_sensors": ["cloud:operator:ann"]}}
+	bob := "spiffe://smart-building.cloud/operator/bob"
+	entries := object.union(registry, {bob: object.union(registry[ann], {"device": "bob"})})
+	topic := "v1/building-1/call/hvac-001/%s/cloud:operator:%s"
+	every case in [
+		[ann, "read_sensors", "ann", "ok"],
+		[bob, "read_sensors", "bob", "capability-not-granted"],
+		[ann, "resend", "ann", "capability-not-granted"],
+	] {
+		made := authz.decision with input as question(case[0], "publish", sprintf(topic, [case[1], case[2]]))
+			with data.registry.devices as entries
+			with data.revocation as unrevoked
+			with data.acl.capabilities_of_devices as special
+		made.reason == case[3]
+	}
 }
 
 # --- what is wrong is said in one word -------------------------------------------

@@ -4,7 +4,8 @@
 #   Which names and filters are well formed, and when a granted filter covers everything that a
 #   requested one can match (MQTT 3.1.1 and 5, section 4.7). Grants are templates of `data.acl`:
 #   `{site}`, `{name}` and `{self}` have been filled in; `{building}` and `{cloud}` stand for one
-#   concrete level that does not, or does, belong to the cloud.
+#   concrete level that does not, or does, belong to the cloud; `{domain:building-1}` for the name
+#   of a trust domain of that site.
 package mqtt.topics
 
 bytes_max := 1024
@@ -86,6 +87,13 @@ level_covers("{building}", asked) if {
 level_covers("{cloud}", asked) if {
 	concrete(asked)
 	data.mqtt.identity.of_cloud(asked)
+}
+
+level_covers(granted, asked) if {
+	startswith(granted, "{domain:")
+	concrete(asked)
+	not data.mqtt.identity.of_cloud(asked)
+	split(asked, ".")[0] == trim_suffix(trim_prefix(granted, "{domain:"), "}")
 }
 
 concrete(level) if not level in {"+", "#", ""}

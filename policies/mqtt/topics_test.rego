@@ -74,3 +74,15 @@ test_levels_of_building_and_cloud if {
 		not topics.covers("a/{cloud}", asked)
 	}
 }
+
+test_levels_of_one_sites_domains if {
+	topics.covers("a/{domain:building-1}", "a/building-1.smart.local")
+	topics.covers("a/{domain:building-1}", "a/building-1")
+	every asked in [
+		"a/building-10.smart.local", "a/building-2.smart.local", "a/cloud", "a/+", "a/#", "a/",
+		"a/smart-building.cloud", "a/b/building-1",
+	] {
+		not topics.covers("a/{domain:building-1}", asked)
+	}
+	not topics.covers("a/{domain:cloud}", "a/cloud")
+}

@@ -29,7 +29,9 @@ def minimal(**more: str) -> dict[str, str]:
 def test_the_shipped_bundle_loads_with_its_tests() -> None:
     loaded = bundle.load(policies.bundle_dir())
     assert {name for name, _ in loaded.modules} == {
+        "mqtt/asking.rego",
         "mqtt/authz.rego",
+        "mqtt/capabilities.rego",
         "mqtt/identity.rego",
         "mqtt/topics.rego",
     }
@@ -128,6 +130,7 @@ def _concrete(template: str) -> str:
         "{name}": "hvac-001",
         "{self}": "hvac-001",
         "{building}": "hvac-001",
+        "{domain}": "building-1.smart.local",
         "{cloud}": "cloud:ota",
         "+": "x",
     }.items():
@@ -167,3 +170,10 @@ def test_only_callers_themselves_and_who_may_see_everything_hear_replies() -> No
         if len(levels) > 3 and levels[2] == "reply":
             assert levels[3] in {"{self}", "{building}"}, role
             assert levels[3] == "{self}" or role == "uplink"
+
+
+def test_what_may_be_called_names_roles_that_there_are() -> None:
+    acl = bundle.load(policies.bundle_dir()).data["acl"]
+    for table in acl["capabilities"].values():
+        for callers in table.values():
+            assert set(callers) <= acl["roles"].keys()
