@@ -8,20 +8,17 @@ notices a command's change by reading one number. Tokens are kept as SHA-256 onl
 import hashlib
 import secrets
 import sqlite3
-import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from plantroom.certs import der
 from plantroom.certs.entry import SVID_TTL_S, Denials, Entry, Issued, from_row, to_row
+from plantroom.certs.registry_file import RegistryFile
 from plantroom.certs.roles import CLOUD_TRUST_DOMAIN, ROLES, role_of, site_of
 from plantroom.wire.clock import Clock, SystemClock
 from plantroom.wire.errors import IdentityError, UsageError
 from plantroom.wire.spiffe import SpiffeId
-from plantroom.wire.sqlite import connect, translated
 
-T = TypeVar("T")
 TOKEN_TTL_S = 600
 _S = 1_000_000
 
@@ -49,15 +46,11 @@ MIGRATIONS = {
 }
 
 
-class Registry:
+class Registry(RegistryFile):
     """The registry file; may be called from any thread, one call at a time."""
 
-    def __init__(
-        self, path: Path, connection: sqlite3.Connection, *, clock: Clock, cloud_trust_domain: str
-    ) -> None:
-        self.path = path
-        self._connection = connection
-        self._lock = threading.Lock()
+    def __init__(self, path: Path, *, clock: Clock, cloud_trust_domain: str) -> None:
+        super().__init__(path, MIGRATIONS)
         self._clock = clock
         self._cloud = cloud_trust_domain
 
@@ -74,31 +67,7 @@ class Registry:
         Raises:
             StorageError: when the file cannot be used.
         """
-        connection = connect(path, MIGRATIONS)
-        return cls(
-            path, connection, clock=clock or SystemClock(), cloud_trust_domain=cloud_trust_domain
-        )
-
-    def close(self) -> None:
-        """Close the file; idempotent."""
-        with self._lock:
-            self._connection.close()
-
-    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        with self._lock, translated(self.path):
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                result = work(self._connection)
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
-        return result
-
-    def _read(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        with self._lock, translated(self.path):
-            return self._connection.execute(sql, values).fetchall()
+        return cls(path, clock=clock or SystemClock(), cloud_trust_domain=cloud_trust_domain)
 
     # entries
 
@@ -199,14 +168,18 @@ class Registry:
         self._write(insert)
         return token
 
-    def redeem(self, token: str, *, key_hash: bytes) -> SpiffeId:
+    def redeem(
+        self, token: str, *, key_hash: bytes, claims: frozenset[str] = frozenset()
+    ) -> SpiffeId:
         """Use a join token up for the key with this hash, and return the ID it is bound to.
 
-        The same key may present it again while it is valid: its first answer may have been lost.
+        `claims`: the IDs that the asker wrote into its CSR; another than the token's costs no
+        token. The same key may present it again while it is valid: its first answer may have been
+        lost.
 
         Raises:
-            IdentityError: with reason `token-unknown`, `token-used`, `token-expired`, `no-entry`
-                or `denied`.
+            IdentityError: with reason `token-unknown`, `token-used`, `token-expired`, `wrong-id`,
+                `no-entry` or `denied`.
         """
         now_us = self._clock.wall_us()
 
@@ -222,6 +195,7 @@ class Registry:
             if now_us >= expires_us:
                 raise IdentityError("join token has expired", reason="token-expired", where=name)
             spiffe_id = SpiffeId.parse(name)
+            check_claims(claims, spiffe_id)
             _check_admitted(connection, spiffe_id, None)
             connection.execute(
                 "UPDATE token SET used_by = ? WHERE hash = ?", (key_hash, _hash(token))
@@ -238,8 +212,8 @@ class Registry:
         Raises:
             IdentityError: with reason `no-entry` or `denied`.
         """
-        with self._lock, translated(self.path):
-            return _check_admitted(self._connection, spiffe_id, serial)
+        with self._held() as connection:
+            return _check_admitted(connection, spiffe_id, serial)
 
     def record_issued(self, issued: Issued) -> None:
         """Note the newest SVID of an entry."""
@@ -295,17 +269,17 @@ class Registry:
 
     def policy_data(self) -> dict[str, Any]:
         """Return entries and denials as the documents `registry` and `revocation` of policy."""
-        with self._lock, translated(self.path):
-            self._connection.execute("BEGIN")  # one snapshot
+        with self._held() as connection:
+            connection.execute("BEGIN")  # one snapshot
             try:
-                entries = self._connection.execute("SELECT spiffe_id, role FROM entry").fetchall()
-                denied = self._connection.execute("SELECT kind, name, reason FROM denied")
+                entries = connection.execute("SELECT spiffe_id, role FROM entry").fetchall()
+                denied = connection.execute("SELECT kind, name, reason FROM denied")
                 denials: dict[str, dict[str, str]] = {"id": {}, "serial": {}}
                 for kind, name, reason in denied:
                     denials[kind][name] = reason
-                counter = self._connection.execute("SELECT counter FROM change").fetchone()[0]
+                counter = connection.execute("SELECT counter FROM change").fetchone()[0]
             finally:
-                self._connection.execute("COMMIT")
+                connection.execute("COMMIT")
         devices = {
             name: self._device(SpiffeId.parse(name), role, denied=name in denials["id"])
             for name, role in entries
@@ -326,6 +300,20 @@ class Registry:
             "device": spiffe_id.name,
             "status": "revoked" if denied else "active",
         }
+
+
+def check_claims(claims: frozenset[str], spiffe_id: SpiffeId) -> None:
+    """Refuse a CSR that asks for another ID than the one that was proven; it may name none.
+
+    Raises:
+        IdentityError: with reason `wrong-id`.
+    """
+    if not claims <= {str(spiffe_id)}:
+        raise IdentityError(
+            f"CSR asks for {', '.join(sorted(claims))[:200]}",
+            reason="wrong-id",
+            where=str(spiffe_id),
+        )
 
 
 def _hash(token: str) -> bytes:
