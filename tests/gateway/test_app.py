@@ -196,35 +196,48 @@ def test_a_revocation_in_the_registry_cuts_the_sensor_off(gateway: Process, lab:
 
 
 def test_capabilities_answer_over_the_broker(gateway: Process) -> None:
+    async def ask(link: MqttLink, caller: str, capability: str, data: Any) -> int | Reply:
+        reply_to = f"v1/building-1/reply/{caller}/{capability}"
+        await link.subscribe(reply_to)
+        call = Call(
+            id=capability,
+            reply_to=reply_to,
+            timeout_s=1.0,
+            idempotency_key=capability,
+            data=data,
+        )
+        topic = f"v1/building-1/call/gateway/{capability}/{caller}"
+        code = await link.publish(Message(topic=topic, payload=envelope.encode(call)))
+        if code:
+            return code
+        async with asyncio.timeout(10):
+            async for answer in link.messages():
+                if answer.topic == reply_to:
+                    reply: Reply = envelope.decode(answer.payload, Reply)
+                    return reply
+        raise AssertionError
+
+    async def answered(link: MqttLink, caller: str, capability: str, data: Any) -> Reply:
+        reply = await ask(link, caller, capability, data)
+        assert isinstance(reply, Reply)
+        return reply
+
     async def scenario() -> None:
         identity = await asyncio.to_thread(gateway.enrolled)
         async with gateway.link(identity) as link:
-            await link.subscribe("v1/building-1/reply/hvac-001/+")
-
-            async def ask(capability: str, data: Any) -> Reply:
-                call = Call(
-                    id=capability,
-                    reply_to=f"v1/building-1/reply/hvac-001/{capability}",
-                    timeout_s=1.0,
-                    idempotency_key=capability,
-                    data=data,
-                )
-                topic = f"v1/building-1/call/gateway/{capability}/hvac-001"
-                assert await link.publish(Message(topic=topic, payload=envelope.encode(call))) == 0
-                async with asyncio.timeout(10):
-                    async for answer in link.messages():
-                        reply: Reply = envelope.decode(answer.payload, Reply)
-                        return reply
-                raise AssertionError
-
-            taken = await ask("receive_reading", {"points": {"temperature": 21.5}})
+            data = {"points": {"temperature": 21.5}}
+            taken = await answered(link, "hvac-001", "receive_reading", data)
             assert taken.data["accepted"] is True
             await eventually(lambda: gateway.count() == 1)
-            sensors = await ask("aggregate_sensors", {})
+            refused = await ask(link, "hvac-001", "aggregate_sensors", {})
+            assert refused == 0x87, "the others' readings are none of a sensor's business"
+        identity = await asyncio.to_thread(gateway.enrolled, "gateway")
+        async with gateway.link(identity, "gateway") as link:
+            sensors = await answered(link, "gateway", "aggregate_sensors", {})
             assert sensors.data["sensors"]["hvac-001"]["points"]["temperature"]["value"] == 21.5
-            synced = await ask("sync_to_cloud", None)
+            synced = await answered(link, "gateway", "sync_to_cloud", None)
             assert (synced.data["cloud"], synced.data["complete"]) == (False, False)
-            assert "known:" in str((await ask("no_such_thing", {})).error)
+            assert "known:" in str((await answered(link, "gateway", "no_such_thing", {})).error)
 
     gateway.start()
     asyncio.run(scenario())
