@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from plantroom.gateway import books, tables
 from plantroom.gateway.queue_schema import (
@@ -34,8 +34,7 @@ _ASKS_MAX: Final = 1_000
 _NOTES_PENDING_MAX: Final = 50_000
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(NamedTuple):
     """A reading in the air: its row, its book, and its key."""
 
     id: int

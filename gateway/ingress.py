@@ -5,15 +5,15 @@ the range that its `range` user property names.
 """
 
 import functools
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from hashlib import sha256
+from typing import Final, NamedTuple, Protocol
 
 from plantroom.wire import cbor, envelope, senml, shape, topics
 from plantroom.wire.envelope import Note, Notes
 from plantroom.wire.errors import EnvelopeError, PackError, TopicError
-from plantroom.wire.reading import KEY_MAX, TIME_US_MAX, Sample
+from plantroom.wire.reading import KEY_MAX, TIME_US_MAX, Plain, Sample
 
 TELEMETRY: Final = "telemetry/{device}"
 UNDECODABLE: Final = "undecodable"
@@ -39,8 +39,7 @@ class Arrival(Protocol):
     def user(self) -> Mapping[str, str]: ...  # noqa: D102
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A reading ready for the queue: its key within the device, hash, and canonical CBOR."""
 
     epoch: int
@@ -121,24 +120,32 @@ def read(arrival: Arrival, trust_domain: str) -> Intake | None:
 def _read_pack(intake: Intake, arrival: Arrival) -> None:
     payload = arrival.payload
     try:
-        pack = senml.decode(payload)
+        found = senml.decode_plain(payload)
     except PackError as error:
         intake.bad.append(_whole(intake, payload, UNDECODABLE, str(error)))
         return
-    for reading in pack.readings:
-        body = reading.canonical()
-        if reading.device != intake.device:
-            text = f"names {reading.device[:200]}"
-            intake.bad.append(Bad(FOREIGN, text, body, reading.epoch, reading.seq, reading.seq))
-            continue
-        digest = hashlib.sha256(body).digest()
-        intake.rows.append(Row(reading.epoch, reading.seq, digest, body))
-    for bad in pack.bad:
+    if isinstance(found, list):
+        _take(intake, found)
+        return
+    _take(intake, [reading.plain() for reading in found.readings])
+    for bad in found.bad:
         intake.bad.append(Bad(bad.reason, bad.text, payload, bad.epoch, bad.seq, bad.seq))
-    intake.samples = tuple(_own_samples(intake, pack.samples))
+    intake.samples = tuple(_own_samples(intake, found.samples))
     if intake.samples:
-        digest = hashlib.sha256(payload).digest()
+        digest = sha256(payload).digest()
         intake.delivery = (str(arrival.session), arrival.packet_id, arrival.dup, digest)
+
+
+def _take(intake: Intake, readings: Iterable[Plain]) -> None:
+    """Take readings as they are hashed, those of another device apart."""
+    mine, rows = intake.device, intake.rows
+    for plain in readings:
+        device, epoch, seq = plain[:3]
+        body = cbor.dumps(plain)
+        if device == mine:
+            rows.append(Row(epoch, seq, sha256(body).digest(), body))
+        else:
+            intake.bad.append(Bad(FOREIGN, f"names {device[:200]}", body, epoch, seq, seq))
 
 
 def _own_samples(intake: Intake, samples: Sequence[Sample]) -> list[Sample]:

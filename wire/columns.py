@@ -17,12 +17,12 @@ from typing import Any
 
 from plantroom.wire import integers, series
 from plantroom.wire.errors import PackError
-from plantroom.wire.reading import POINTS_MAX, Point, Reading
+from plantroom.wire.reading import POINTS_MAX, Plain, Point, Reading
 
 READINGS_MAX = 20_000
 VALUES_MAX = 400_000  # points of all readings: some 50 MB once decoded, however few bytes say so
 
-_Shape = tuple[Any, ...]
+_Shape = tuple[bool, bool, tuple[tuple[str, str | None, type], ...]]  # untimed, unclocked, …
 
 
 def encode(readings: Sequence[Reading]) -> list[Any]:
@@ -31,12 +31,22 @@ def encode(readings: Sequence[Reading]) -> list[Any]:
     Raises:
         PackError: when they are more than `decode` would take; `reason` is `too-large`.
     """
-    if len(readings) > READINGS_MAX or sum(len(r.points) for r in readings) > VALUES_MAX:
+    return encode_plain([reading.plain() for reading in readings])
+
+
+def encode_plain(readings: Sequence[Plain]) -> list[Any]:
+    """Encode readings that are plain values already; otherwise as `encode` does.
+
+    Raises:
+        PackError: as `encode` does.
+    """
+    if len(readings) > READINGS_MAX or sum([len(plain[5]) for plain in readings]) > VALUES_MAX:
         raise PackError(f"more than {READINGS_MAX} readings in one batch", reason="too-large")
     tables: dict[_Shape, dict[tuple[str, int], list[int]]] = {}
-    for i, reading in enumerate(readings):
-        senders = tables.setdefault(_shape(reading), {})
-        senders.setdefault((reading.device, reading.epoch), []).append(i)
+    for i, (device, epoch, _, time_us, mono_us, points) in enumerate(readings):
+        headings = tuple([(name, unit, type(value)) for name, unit, value in points])
+        senders = tables.setdefault((time_us is None, mono_us is None, headings), {})
+        senders.setdefault((device, epoch), []).append(i)
     order = list(chain.from_iterable(chain.from_iterable(t.values()) for t in tables.values()))
     in_order = order == list(range(len(readings)))
     return [
@@ -46,36 +56,30 @@ def encode(readings: Sequence[Reading]) -> list[Any]:
     ]
 
 
-def _shape(reading: Reading) -> _Shape:
-    """Return what two readings of one table have in common."""
-    return (
-        reading.time_us is None,
-        reading.mono_us is None,
-        *((point.name, point.unit, type(point.value)) for point in reading.points),
-    )
-
-
 def _table(
-    readings: Sequence[Reading], shape: _Shape, senders: dict[tuple[str, int], list[int]]
+    readings: Sequence[Plain], shape: _Shape, senders: dict[tuple[str, int], list[int]]
 ) -> list[Any]:
     rows = [readings[i] for i in chain.from_iterable(senders.values())]
-    untimed, unclocked, *points = shape
+    untimed, unclocked, headings = shape
+    _, _, seqs, times, monos, points = zip(*rows, strict=True)
+    kinds = [series.KINDS[kind] for _, _, kind in headings]
     return [
         [device for device, _ in senders],
         integers.encode([epoch for _, epoch in senders]),
         integers.encode([len(members) for members in senders.values()]),
-        integers.encode([row.seq for row in rows]),
-        None if untimed else integers.encode([row.time_us or 0 for row in rows]),
-        None if unclocked else integers.encode([row.mono_us or 0 for row in rows]),
-        [[name, unit, series.KINDS[kind]] for name, unit, kind in points],
-        list(_columns(rows, [series.KINDS[kind] for _, _, kind in points])),
+        integers.encode(seqs),
+        None if untimed else integers.encode(times),
+        None if unclocked else integers.encode(monos),
+        [[name, unit, kind] for (name, unit, _), kind in zip(headings, kinds, strict=True)],
+        list(_columns(points, kinds)),
     ]
 
 
-def _columns(rows: Sequence[Reading], kinds: Sequence[int]) -> Iterator[Any]:
+def _columns(rows: Sequence[Sequence[Any]], kinds: Sequence[int]) -> Iterator[Any]:
+    """Encode the points of a table's readings, one column for each kind."""
     seen: dict[tuple[Any, ...], int] = {}
     for i, kind in enumerate(kinds):
-        values = [row.points[i].value for row in rows]
+        values = [points[i][2] for points in rows]
         same = seen.setdefault((kind, *values), i)
         yield series.encode(kind, values) if same == i else same
 

@@ -5,13 +5,13 @@ one can be answered. Source: the delivery rules in docs/architecture.md.
 """
 
 import lzma
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from plantroom.wire import cbor, columns, shape
 from plantroom.wire.errors import EnvelopeError, PackError
-from plantroom.wire.reading import Reading
+from plantroom.wire.reading import Plain, Reading
 
 VERSION = 1
 ENVELOPE_BYTES_MAX = 4 * 1024 * 1024
@@ -189,7 +189,7 @@ def encode(envelope: Envelope) -> bytes:
     """Encode; `decode` gives an equal envelope back."""
     name = type(envelope).__name__.lower()
     if isinstance(envelope, Batch):
-        return cbor.dumps({"v": VERSION, "k": name} | _batch_out(envelope))
+        return encode_batch(envelope, [reading.plain() for reading in envelope.readings])
     return cbor.dumps({"v": VERSION, "k": name} | shape.to_plain(envelope))
 
 
@@ -265,8 +265,9 @@ _LZMA_FILTERS = [
 ]
 
 
-def _batch_out(batch: Batch) -> dict[str, Any]:
-    body = {"rows": columns.encode(batch.readings)}
+def encode_batch(batch: Batch, readings: Sequence[Plain]) -> bytes:
+    """Encode a batch with these readings, which are plain values already, in place of its own."""
+    body = {"rows": columns.encode_plain(readings)}
     body |= shape.to_plain(_BatchBody(rows=(), notes=batch.notes, heads=batch.heads)) | body
     outer = _BatchOuter(
         incarnation=batch.incarnation,
@@ -274,7 +275,7 @@ def _batch_out(batch: Batch) -> dict[str, Any]:
         lane=batch.lane,
         body=lzma.compress(cbor.dumps(body), lzma.FORMAT_RAW, filters=_LZMA_FILTERS),
     )
-    return dict(shape.to_plain(outer))
+    return cbor.dumps({"v": VERSION, "k": "batch"} | shape.to_plain(outer))
 
 
 def _batch_in(table: dict[str, Any]) -> Batch:

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 from plantroom.wire import cbor
 from plantroom.wire.errors import PackError
@@ -20,9 +21,10 @@ KEY_MAX = 2**53 - 1  # exact in JSON and in a double
 TIME_US_MIN = 2**28 * 1_000_000  # RFC 8428 4.5.3: smaller times are relative
 TIME_US_MAX = 2**52 - 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
-_DEVICE_CHARS_MAX = 512
+DEVICE_CHARS_MAX = 512
 
 Value = float | int | str | bool
+Plain = list[Any]  # [device, epoch, seq, time_us, mono_us, [[name, unit, value], …]]
 
 
 def number(value: float) -> float | int:
@@ -45,14 +47,16 @@ def number(value: float) -> float | int:
 
 
 @lru_cache(maxsize=4096)  # a building has few names; only good ones, hence short ones, are kept
-def _check_label(name: str, unit: str | None) -> None:
+def check_label(name: str, unit: str | None) -> None:
+    """Refuse a name or a unit that no point may have."""
     if not _NAME.fullmatch(name):
         raise PackError(f"bad point name {name[:80]!r}", reason="bad-name")
     if unit is not None and not 0 < len(unit) <= UNIT_CHARS_MAX:
         raise PackError(f"bad unit of {name}", reason="bad-unit")
 
 
-def _check_text(name: str, text: str) -> None:
+def check_text(name: str, text: str) -> None:
+    """Refuse a text that no point may have."""
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
@@ -70,9 +74,9 @@ class Point:
     value: Value
 
     def __post_init__(self) -> None:
-        _check_label(self.name, self.unit)
+        check_label(self.name, self.unit)
         if isinstance(self.value, str):
-            _check_text(self.name, self.value)
+            check_text(self.name, self.value)
         elif not isinstance(self.value, bool):
             object.__setattr__(self, "value", number(self.value))
 
@@ -92,7 +96,7 @@ class Sample:
     points: tuple[Point, ...]
 
     def __post_init__(self) -> None:
-        if len(self.device) > _DEVICE_CHARS_MAX:
+        if len(self.device) > DEVICE_CHARS_MAX:
             raise PackError("device name is too long", reason="bad-name")
         if self.time_us is not None and not TIME_US_MIN <= self.time_us <= TIME_US_MAX:
             raise PackError(f"time {self.time_us} us is out of range", reason="out-of-range")
@@ -139,10 +143,33 @@ class Reading(Sample):
             seq=seq,
         )
 
+    @classmethod
+    def from_plain(cls, plain: Plain) -> "Reading":
+        """Return the reading whose `plain()` this is.
+
+        Raises:
+            PackError: when it breaks a rule.
+        """
+        device, epoch, seq, time_us, mono_us, points = plain
+        return cls(
+            device=device,
+            epoch=epoch,
+            seq=seq,
+            time_us=time_us,
+            mono_us=mono_us,
+            points=tuple(
+                [Point(name=name, unit=unit, value=value) for name, unit, value in points]
+            ),
+        )
+
+    def plain(self) -> Plain:
+        """Return everything as plain values, in the one order that is hashed."""
+        points = [[point.name, point.unit, point.value] for point in self.points]
+        return [self.device, self.epoch, self.seq, self.time_us, self.mono_us, points]
+
     def canonical(self) -> bytes:
         """Return the deterministic CBOR that is hashed: everything, in one fixed form."""
-        points = [[point.name, point.unit, point.value] for point in self.points]
-        return cbor.dumps([self.device, self.epoch, self.seq, self.time_us, self.mono_us, points])
+        return cbor.dumps(self.plain())
 
     def hash(self) -> bytes:
         """Return the 32 bytes of SHA-256 over `canonical()`; two equal readings have equal ones."""
