@@ -13,6 +13,7 @@ from plantroom.wire.topics import check_level
 
 SVID_TTL_S = 3600
 SVID_TTL_S_MIN, SVID_TTL_S_MAX = 2, 7 * 86_400
+HINT_LENGTH_MAX = 1024
 _HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*", re.IGNORECASE)
 
 
@@ -20,7 +21,8 @@ _HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*", re.
 class Entry:
     """One registration entry, as in SPIRE's `entry create`.
 
-    `dns` and `ips` go into the SVID beside the ID; `selectors` and `parent` say who may ask for it.
+    `dns` and `ips` go into the SVID beside the ID; `selectors` and `parent` say who may ask for it,
+    and `hint` tells whoever gets several SVIDs what this one is for.
     """
 
     spiffe_id: SpiffeId
@@ -31,6 +33,7 @@ class Entry:
     dns: tuple[str, ...] = ()
     ips: tuple[str, ...] = ()
     created_us: int = 0
+    hint: str = ""
 
     def __post_init__(self) -> None:
         """Check what would otherwise fail when an SVID is issued."""
@@ -48,6 +51,8 @@ class Entry:
                 ipaddress.ip_address(address)
             except ValueError as error:
                 raise UsageError("not an IP address", where=address[:80]) from error
+        if len(self.hint) > HINT_LENGTH_MAX:  # SPIFFE Workload API 5.2.1
+            raise UsageError(f"hint is longer than {HINT_LENGTH_MAX}", where=str(self.spiffe_id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,12 +84,13 @@ def to_row(entry: Entry) -> tuple[Any, ...]:
         json.dumps(entry.dns),
         json.dumps(entry.ips),
         entry.created_us,
+        entry.hint,
     )
 
 
 def from_row(row: tuple[Any, ...]) -> Entry:
     """Build an entry from the columns of table `entry`."""
-    spiffe_id, role, parent, selectors, ttl_s, dns, ips, created_us = row
+    spiffe_id, role, parent, selectors, ttl_s, dns, ips, created_us, hint = row
     return Entry(
         spiffe_id=SpiffeId.parse(spiffe_id),
         role=role,
@@ -94,4 +100,5 @@ def from_row(row: tuple[Any, ...]) -> Entry:
         dns=tuple(json.loads(dns)),
         ips=tuple(json.loads(ips)),
         created_us=created_us,
+        hint=hint,
     )

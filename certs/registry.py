@@ -42,6 +42,7 @@ MIGRATIONS = {
             counter INTEGER NOT NULL);
         INSERT OR IGNORE INTO change VALUES(1, 1);
         """,
+        "ALTER TABLE entry ADD COLUMN hint TEXT NOT NULL DEFAULT '';",
     )
 }
 
@@ -81,6 +82,7 @@ class Registry(RegistryFile):
         ttl_s: int = SVID_TTL_S,
         dns: tuple[str, ...] = (),
         ips: tuple[str, ...] = (),
+        hint: str = "",
     ) -> Entry:
         """Create an entry, or replace the one of this ID; `role` overrides what its path says.
 
@@ -104,11 +106,12 @@ class Registry(RegistryFile):
             dns=dns,
             ips=ips,
             created_us=self._clock.wall_us(),
+            hint=hint,
         )
         row = to_row(entry)
 
         def insert(connection: sqlite3.Connection) -> None:
-            connection.execute("INSERT OR REPLACE INTO entry VALUES(?,?,?,?,?,?,?,?)", row)
+            connection.execute("INSERT OR REPLACE INTO entry VALUES(?,?,?,?,?,?,?,?,?)", row)
             _changed(connection)
 
         self._write(insert)

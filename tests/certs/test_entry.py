@@ -19,7 +19,13 @@ def test_an_entry_goes_to_its_row_and_back(
     role: str, parent: str, selectors: tuple[str, ...], ttl_s: int
 ) -> None:
     entry = Entry(
-        spiffe_id=SENSOR, role=role, parent=parent, selectors=selectors, ttl_s=ttl_s, ips=("::1",)
+        spiffe_id=SENSOR,
+        role=role,
+        parent=parent,
+        selectors=selectors,
+        ttl_s=ttl_s,
+        ips=("::1",),
+        hint="internal",
     )
     assert from_row(to_row(entry)) == entry
 
@@ -35,6 +41,7 @@ def test_an_entry_goes_to_its_row_and_back(
         {"dns": ("a" * 64,)},
         {"ips": ("300.1.1.1",)},
         {"ips": ("localhost",)},
+        {"hint": "h" * 1025},
         {"spiffe_id": SpiffeId("a.b", "agent/_x")},
     ],
 )
