@@ -1,53 +1,48 @@
-"""The embedded issuer: one root per trust domain, kept on disk, that signs short-lived SVIDs.
+"""The embedded issuer: the roots of one trust domain, kept on disk, that sign short-lived SVIDs.
 
-The folder holds `authority.json` (which root is active, the bundle's sequence) and for each root
-`<name>.pem` and `<name>.key` (0600). The manifest is written last, so a crash leaves no half root.
+What the folder holds is told in `authority_manifest` and `authority_root`. `authority_rotation`
+changes it, also while this runs: every signature is made by the root that is active then.
 Source: SPIFFE X509-SVID sections 3 and 4.
 """
 
-import fcntl
-import json
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from plantroom.certs import atomic, certificates
+from plantroom.certs import atomic, authority_manifest, authority_root, certificates
+from plantroom.certs.authority_manifest import MANIFEST, Manifest, RootRecord
+from plantroom.certs.authority_root import Root
 from plantroom.certs.entry import SVID_TTL_S_MAX, SVID_TTL_S_MIN
 from plantroom.wire.clock import Clock
-from plantroom.wire.errors import IdentityError, StorageCorruptError
+from plantroom.wire.errors import IdentityError
 from plantroom.wire.identity import TrustBundle
 from plantroom.wire.spiffe import SpiffeId
 
-_MANIFEST = "authority.json"
-_FILE_BYTES_MAX = 64 * 1024
+_UNTIL_STEP_S = 60  # how coarsely it is kept until when a root's signatures are valid
 
 
-@dataclass(frozen=True, slots=True)
-class Root:
-    """A root certificate and its key; `name` is that of its files."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loaded:
+    """The manifest with its files, and what the manifest's file looked like."""
 
-    name: str
-    certificate: x509.Certificate
+    manifest: Manifest
+    roots: tuple[Root, ...]
+    active: Root
     key: ec.EllipticCurvePrivateKey
+    seen: tuple[int, int, int]
 
 
 class Authority:
-    """Issues SVIDs of one trust domain; make one with `open`."""
+    """Issues SVIDs of one trust domain; make one with `open`. May be called from any thread."""
 
-    def __init__(
-        self, trust_domain: str, roots: Sequence[Root], *, active: str, sequence: int, clock: Clock
-    ) -> None:
-        self.trust_domain = trust_domain
-        self._roots = {root.name: root for root in roots}
-        self._active = self._roots[active]
-        self._sequence = sequence
+    def __init__(self, folder: Path, loaded: _Loaded, *, clock: Clock) -> None:
+        self.trust_domain = loaded.manifest.trust_domain
+        self._folder = folder
+        self._loaded = loaded
         self._clock = clock
 
     @classmethod
@@ -58,37 +53,27 @@ class Authority:
             StorageError: when the folder cannot be read or written, or is damaged.
             IdentityError: when it is another trust domain's, or a key is readable by others.
         """
-        atomic.make_private_folder(folder)
-        with atomic.translated(folder):
-            handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, atomic.PRIVATE)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)  # set-up and a starting gateway may race
-            manifest = atomic.read(folder / _MANIFEST, bytes_max=_FILE_BYTES_MAX)
-            if manifest is None:
-                manifest = _create(folder, trust_domain, clock)
-        finally:
-            os.close(handle)
-        return cls._load(folder, trust_domain, manifest, clock)
+        now_s = clock.wall_us() // 1_000_000
+        with authority_manifest.locked(folder):
+            if authority_manifest.read(folder, now_s=now_s) is None:
+                _create(folder, trust_domain, now_s)
+            return cls(folder, _load(folder, trust_domain, now_s), clock=clock)
 
-    @classmethod
-    def _load(cls, folder: Path, trust_domain: str, data: bytes, clock: Clock) -> "Authority":
-        try:
-            manifest = json.loads(data)
-            found, active = str(manifest["trust_domain"]), str(manifest["active"])
-            names, sequence = [str(name) for name in manifest["roots"]], int(manifest["sequence"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise _damaged(folder / _MANIFEST, f"{type(error).__name__}: {error}") from error
-        if found != trust_domain:
-            raise IdentityError(
-                f"authority is that of {found}, not {trust_domain}",
-                reason="wrong-trust-domain",
-                where=str(folder),
-                remedy="use another folder, or the configured trust domain",
-            )
-        roots = [_load_root(folder, name) for name in names]
-        if active not in names:
-            raise _damaged(folder / _MANIFEST, f"{active} is not one of its roots")
-        return cls(trust_domain, roots, active=active, sequence=sequence, clock=clock)
+    def refresh(self) -> None:
+        """Take in what a command has changed in the folder.
+
+        Raises:
+            StorageError: when it cannot be read; then everything stays as it was.
+        """
+        if _look(self._folder) != self._loaded.seen:
+            with authority_manifest.locked(self._folder):
+                self._loaded = _load(self._folder, self.trust_domain, self._now_s())
+
+    @property
+    def generation(self) -> tuple[int, str]:
+        """The bundle's sequence and the active root: other values say that a root has changed."""
+        manifest = self._loaded.manifest
+        return manifest.sequence, manifest.active
 
     def issue(
         self,
@@ -121,83 +106,83 @@ class Authority:
         order = certificates.Order(
             spiffe_id=spiffe_id, public_key=public_key, ttl_s=ttl_s, dns=tuple(dns), ips=tuple(ips)
         )
-        now_s = self._clock.wall_us() // 1_000_000
-        root = self._active
-        if now_s >= root.certificate.not_valid_after_utc.timestamp():
+        now_s = self._now_s()
+        loaded = self._signing_until(now_s + ttl_s, now_s)
+        root = loaded.active
+        if now_s >= root.not_after_s:
             raise IdentityError("root has expired", reason="root-expired", where=self.trust_domain)
-        leaf = certificates.svid(order, issuer=root.certificate, key=root.key, now_s=now_s)
-        return leaf.public_bytes(serialization.Encoding.PEM)
+        leaf = certificates.svid(
+            order,
+            issuer=root.certificate,
+            key=loaded.key,
+            now_s=now_s,
+            not_after_s=root.not_after_s,
+        )
+        return leaf.public_bytes(serialization.Encoding.PEM) + authority_root.pem(root.shown)
 
     def sign(self, data: bytes) -> bytes:
         """Sign with the active root's key; `data` begins with what it is (never a certificate)."""
-        return self._active.key.sign(data, ec.ECDSA(hashes.SHA256()))
+        self.refresh()
+        return self._loaded.key.sign(data, ec.ECDSA(hashes.SHA256()))
 
     def bundle(self) -> TrustBundle:
         """Return the roots that this trust domain's SVIDs chain to."""
-        roots = self._roots.values()
-        der = (root.certificate.public_bytes(serialization.Encoding.DER) for root in roots)
+        loaded = self._loaded
+        der = (each.anchor.public_bytes(serialization.Encoding.DER) for each in loaded.roots)
         return TrustBundle(
-            trust_domain=self.trust_domain, roots_der=tuple(der), sequence=self._sequence
+            trust_domain=self.trust_domain,
+            roots_der=tuple(dict.fromkeys(der)),
+            sequence=loaded.manifest.sequence,
         )
 
+    def _now_s(self) -> int:
+        return self._clock.wall_us() // 1_000_000
 
-def _create(folder: Path, trust_domain: str, clock: Clock) -> bytes:
+    def _signing_until(self, until_s: int, now_s: int) -> _Loaded:
+        """Return what signs now, having kept that something it signs is valid until then.
+
+        So that a root is not retired while an SVID of its still lives.
+        """
+        self.refresh()
+        manifest = self._loaded.manifest
+        if manifest.root(manifest.active).until_s >= until_s:
+            return self._loaded
+        with authority_manifest.locked(self._folder):
+            manifest = authority_manifest.of_domain(self._folder, self.trust_domain, now_s=now_s)
+            mark_s = until_s + _UNTIL_STEP_S - until_s % _UNTIL_STEP_S
+            record = replace(manifest.root(manifest.active), until_s=mark_s)
+            authority_manifest.write(self._folder, manifest.with_root(record))
+            self._loaded = _load(self._folder, self.trust_domain, now_s)
+            return self._loaded
+
+
+def _create(folder: Path, trust_domain: str, now_s: int) -> None:
     key = certificates.new_key()
-    root = certificates.self_signed(trust_domain, key, now_s=clock.wall_us() // 1_000_000)
-    atomic.write(folder / "root-1.key", certificates.key_pem(key))
-    atomic.write(
-        folder / "root-1.pem", root.public_bytes(serialization.Encoding.PEM), mode=atomic.PUBLIC
+    root = certificates.self_signed(trust_domain, key, now_s=now_s)
+    name = "root-1"
+    atomic.write(authority_root.key_file(folder, name), certificates.key_pem(key))
+    file = authority_root.certificate_file(folder, name)
+    atomic.write(file, authority_root.pem((root,)), mode=atomic.PUBLIC)
+    record = RootRecord(name=name, prepared_s=now_s, activated_s=now_s)
+    manifest = Manifest(trust_domain=trust_domain, active=name, sequence=1, roots=(record,))
+    authority_manifest.write(folder, manifest)
+
+
+def _load(folder: Path, trust_domain: str, now_s: int) -> _Loaded:
+    """Read manifest, certificates and the active key; under the lock, so all of one moment."""
+    seen = _look(folder)
+    manifest = authority_manifest.of_domain(folder, trust_domain, now_s=now_s)
+    crossed = manifest.in_state("old") is not None
+    roots = tuple(
+        authority_root.load(folder, record.name, crossed=crossed and record.name == manifest.active)
+        for record in manifest.roots
     )
-    table = {
-        "trust_domain": trust_domain,
-        "active": "root-1",
-        "sequence": 1,
-        "roots": ["root-1"],
-    }
-    manifest = json.dumps(table, indent=1).encode()
-    atomic.write(folder / _MANIFEST, manifest, mode=atomic.PUBLIC)
-    return manifest
+    active = next(root for root in roots if root.name == manifest.active)
+    key = authority_root.load_key(folder, manifest.root(active.name), active)
+    return _Loaded(manifest=manifest, roots=roots, active=active, key=key, seen=seen)
 
 
-def _load_root(folder: Path, name: str) -> Root:
-    certificate_file, key_file = folder / f"{name}.pem", folder / f"{name}.key"
-    certificate = _parse(certificate_file, x509.load_pem_x509_certificate)
-    _check_private(key_file)
-    key = _parse(key_file, lambda data: serialization.load_pem_private_key(data, None))
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise _damaged(key_file, "it is not an elliptic-curve key")
-    if key.public_key() != certificate.public_key():
-        raise _damaged(key_file, f"it does not belong to {certificate_file.name}")
-    return Root(name, certificate, key)
-
-
-def _check_private(path: Path) -> None:
-    if not path.exists():
-        raise _damaged(path, "it is missing")
-    with atomic.translated(path):
-        mode = path.stat().st_mode
-    if mode & 0o077:
-        raise IdentityError(
-            "root key is readable by others",
-            reason="key-mode",
-            where=str(path),
-            remedy="find out who has read it, then chmod 600",
-        )
-
-
-def _parse(path: Path, parse: Any) -> Any:
-    data = atomic.read(path, bytes_max=_FILE_BYTES_MAX)
-    if data is None:
-        raise _damaged(path, "it is missing")
-    try:
-        return parse(data)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise _damaged(path, f"it cannot be read: {error}") from error
-
-
-def _damaged(path: Path, what: str) -> StorageCorruptError:
-    return StorageCorruptError(
-        f"authority is damaged, {what}",
-        where=str(path),
-        remedy="restore the folder from a backup; a new root means enrolling everyone again",
-    )
+def _look(folder: Path) -> tuple[int, int, int]:
+    with atomic.translated(folder / MANIFEST):
+        found = os.stat(folder / MANIFEST)  # noqa: PTH116 -- at every signature
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -69,12 +69,20 @@ def self_signed(
 
 
 def svid(
-    order: Order, *, issuer: x509.Certificate, key: ec.EllipticCurvePrivateKey, now_s: int
+    order: Order,
+    *,
+    issuer: x509.Certificate,
+    key: ec.EllipticCurvePrivateKey,
+    now_s: int,
+    not_after_s: int | None = None,
 ) -> x509.Certificate:
-    """Make an SVID: back-dated by at most a tenth of its life, never outliving its issuer."""
-    issuer_ski = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    aki = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_ski)
-    end_s = min(now_s + order.ttl_s, int(issuer.not_valid_after_utc.timestamp()))
+    """Make an SVID: back-dated by at most a tenth of its life.
+
+    It never outlives `not_after_s`, by default its issuer's end.
+    """
+    aki = _authority_key(issuer)
+    last_s = int(issuer.not_valid_after_utc.timestamp()) if not_after_s is None else not_after_s
+    end_s = min(now_s + order.ttl_s, last_s)
     return (
         x509.CertificateBuilder()
         .subject_name(_name((NameOID.COMMON_NAME, order.spiffe_id.name[:64])))
@@ -90,6 +98,47 @@ def svid(
         .add_extension(aki, critical=False)
         .sign(key, hashes.SHA256())
     )
+
+
+def crossed(
+    new: x509.Certificate, *, issuer: x509.Certificate, key: ec.EllipticCurvePrivateKey, now_s: int
+) -> x509.Certificate:
+    """Let the root before vouch for a new one: same name and key, signed by the old."""
+    public = new.public_key()
+    if not isinstance(public, ec.EllipticCurvePublicKey):  # pragma: no cover -- ours always are
+        raise TypeError("a root of ours has an elliptic-curve key")
+    end = min(new.not_valid_after_utc, issuer.not_valid_after_utc)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(new.subject)
+        .issuer_name(issuer.subject)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(_time(now_s - BACKDATE_S_MAX))
+        .not_valid_after(end)
+    )
+    for extension in new.extensions:
+        if not isinstance(extension.value, x509.AuthorityKeyIdentifier):
+            builder = builder.add_extension(extension.value, critical=extension.critical)
+    return builder.add_extension(_authority_key(issuer), critical=False).sign(key, hashes.SHA256())
+
+
+def request(trust_domain: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateSigningRequest:
+    """Ask an upstream CA for a signing certificate of this trust domain."""
+    uri = x509.UniformResourceIdentifier(f"spiffe://{trust_domain}")  # SPIFFE X509-SVID 3.2
+    return (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(_name((NameOID.COMMON_NAME, trust_domain[:64])))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .add_extension(x509.SubjectAlternativeName([uri]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def _authority_key(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    ski = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski)
 
 
 def _names(order: Order) -> list[x509.GeneralName]:

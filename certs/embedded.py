@@ -18,7 +18,7 @@ from plantroom.wire.identity import Identity, Svid, TrustBundle
 from plantroom.wire.spiffe import SpiffeId
 
 LOG = logging.getLogger("plantroom.certs.embedded")
-CHECK_S = 10.0  # a wall clock that is stepped is noticed within this
+CHECK_S = 1.0  # a wall clock that is stepped, and a root that is rotated, is noticed within this
 
 
 def issue_svid(
@@ -58,6 +58,8 @@ class EmbeddedSource(IdentityHolder):
         self._foreign = dict(bundles or {})
         self._foreign.pop(authority.trust_domain, None)
         self.schedule = Schedule()
+        self._generation = authority.generation
+        self._trouble = ""
         self.renew()
 
     def renew(self) -> Identity:
@@ -66,6 +68,7 @@ class EmbeddedSource(IdentityHolder):
             self._authority, self._spiffe_id, ttl_s=self._ttl_s, dns=self._dns, ips=self._ips
         )
         self.schedule.renewed(svid.not_before_s, svid.not_after_s)
+        self._generation = self._authority.generation
         return self.publish(svid, self._bundles())
 
     def set_bundle(self, bundle: TrustBundle) -> bool:
@@ -79,10 +82,10 @@ class EmbeddedSource(IdentityHolder):
         return True
 
     async def run(self) -> None:
-        """Renew for ever; a failure is retried, and said in the log."""
+        """Renew for ever, also after every change of a root; a failure is retried, and logged."""
         while True:
             now_s = self._clock.wall_us() / 1e6
-            if self.schedule.due(now_s):
+            if self.schedule.due(now_s) or self._roots_changed():
                 self._renew_or_note(now_s)
             wait_s = self.schedule.due_s - self._clock.wall_us() / 1e6
             await asyncio.sleep(min(CHECK_S, max(0.05, wait_s)))
@@ -95,6 +98,17 @@ class EmbeddedSource(IdentityHolder):
             LOG.warning("renewal failed id=%s: %s", self._spiffe_id, error)
         else:
             LOG.info("renewed id=%s serial=%s", self._spiffe_id, identity.svid.serial)
+
+    def _roots_changed(self) -> bool:
+        try:
+            self._authority.refresh()
+        except PlantroomError as error:
+            if str(error) != self._trouble:
+                LOG.error("roots stay as they were: %s", error)  # noqa: TRY400 -- one line
+            self._trouble = str(error)
+            return False
+        self._trouble = ""
+        return self._authority.generation != self._generation and not self.schedule.failures
 
     def _bundles(self) -> dict[str, TrustBundle]:
         return {**self._foreign, self._authority.trust_domain: self._authority.bundle()}

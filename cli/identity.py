@@ -6,7 +6,7 @@ from typing import Any
 
 from plantroom.certs import bundle, pem
 from plantroom.certs.entry import Entry
-from plantroom.cli import output
+from plantroom.cli import identity_authority, output
 from plantroom.cli.options import layout_of, spiffe_id, subcommand, subcommands
 from plantroom.lab import issuers
 from plantroom.lab.building import TRUST_DOMAIN
@@ -14,8 +14,11 @@ from plantroom.wire.rfc3339 import format_us
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the four nouns and their verbs."""
+    """Add the nouns and their verbs."""
     nouns = subcommands(parser)
+    identity_authority.configure(
+        nouns.add_parser("authority", help="the root of a trust domain, and its rotation")
+    )
     _configure_entry(nouns.add_parser("entry", help="registration entries"))
     token = subcommands(nouns.add_parser("token", help="join tokens"))
     create = subcommand(token, "create", "make a single-use token for one SPIFFE ID", make_token)

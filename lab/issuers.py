@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plantroom.certs.authority import Authority
+from plantroom.certs.authority_rotation import Rotation
 from plantroom.certs.registry import Registry
 from plantroom.certs.roles import CLOUD_TRUST_DOMAIN
 from plantroom.lab.building import TRUST_DOMAIN
@@ -29,6 +30,10 @@ class Issuer:
     def authority(self) -> Authority:
         """Open the root, making it if there is none."""
         return Authority.open(self.folder / "authority", self.trust_domain, clock=SystemClock())
+
+    def rotation(self) -> Rotation:
+        """Return the steps that change the root, of an authority that is there."""
+        return Rotation(self.folder / "authority", self.trust_domain, clock=SystemClock())
 
     @contextmanager
     def registry(self) -> Iterator[Registry]:

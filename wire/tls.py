@@ -142,17 +142,20 @@ def peer_id(connection: Any) -> SpiffeId:
 
 def verified_chain_der(connection: Any) -> list[bytes]:
     """Return the chain that OpenSSL verified, leaf first, anchor last, as DER."""
-    public = getattr(connection, "get_verified_chain", None)
-    if public is not None:  # Python 3.13 and newer
-        return list(public())
-    import _ssl  # noqa: PLC0415 -- the same call, private before 3.13
+    import _ssl  # noqa: PLC0415 -- its public form (Python 3.13) has no names of certificates
 
-    chain = connection._sslobj.get_verified_chain()  # noqa: SLF001
-    return [certificate.public_bytes(_ssl.ENCODING_DER) for certificate in chain]
+    return [certificate.public_bytes(_ssl.ENCODING_DER) for certificate in _verified(connection)]
+
+
+def _verified(connection: Any) -> list[Any]:
+    return list(connection._sslobj.get_verified_chain())  # noqa: SLF001
 
 
 def check_anchor(connection: Any, peer: SpiffeId, identity: Identity) -> None:
     """Refuse a peer whose verified chain does not end in a root of its own trust domain.
+
+    Between the two there may be the authorities of that trust domain, and those that name none:
+    another domain's authority under the same root cannot speak for this one.
 
     Raises:
         IdentityError: with reason `wrong-trust-domain`.
@@ -165,3 +168,12 @@ def check_anchor(connection: Any, peer: SpiffeId, identity: Identity) -> None:
             reason="wrong-trust-domain",
             where=str(peer),
         )
+    for signer in _verified(connection)[1:-1]:
+        names = signer.get_info().get("subjectAltName", ())
+        domains = {value for kind, value in names if kind == "URI" and value.startswith("spiffe:")}
+        if domains - {f"spiffe://{peer.trust_domain}"}:  # SPIFFE X509-SVID 3.2
+            raise IdentityError(
+                "an authority of another trust domain has signed this ID",
+                reason="wrong-trust-domain",
+                where=str(peer),
+            )

@@ -154,7 +154,7 @@ def _forge(  # noqa: PLR0913 -- one keyword for each rule that can be broken
 
 def _signer(signer: Authority | Svid) -> tuple[x509.Name, ec.EllipticCurvePrivateKey, bytes]:
     if isinstance(signer, Authority):
-        return signer._active.certificate.subject, signer._active.key, b""
+        return signer._loaded.active.certificate.subject, signer._loaded.key, b""
     key = serialization.load_pem_private_key(signer.key_pem, None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     return x509.load_pem_x509_certificate(signer.chain_pem).subject, key, signer.chain_pem
