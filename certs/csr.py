@@ -9,9 +9,8 @@ import ctypes
 import os
 import sys
 
-from plantroom.certs import der, pem
+from plantroom.certs import der, libcrypto, pem
 
-LIBCRYPTO = "libcrypto.so.3"
 _ECDSA_SHA256 = der.write(der.OID, bytes.fromhex("2a8648ce3d040302"))
 _EXTENSION_REQUEST = der.write(der.OID, bytes.fromhex("2a864886f70d01090e"))
 _BIO_CTRL_INFO = 3
@@ -19,7 +18,7 @@ _SIGNATURE_BYTES_MAX = 128
 _PUBLIC_KEY_BYTES_MAX = 256
 
 _P, _SIZE, _INT = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
-_SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
+_SIGNATURES: libcrypto.Signatures = {
     # EVP_PKEY_Q_keygen is variadic: the three fixed arguments only
     "EVP_PKEY_Q_keygen": (_P, (_P, _P, ctypes.c_char_p)),
     "EVP_PKEY_free": (None, (_P,)),
@@ -58,11 +57,8 @@ def to_be_signed(public_key: bytes, spiffe_id: str) -> bytes:
 class Libcrypto:
     """The few calls of OpenSSL 3 that a key and a signature need."""
 
-    def __init__(self, name: str = LIBCRYPTO) -> None:
-        self._library = ctypes.CDLL(name)
-        for function, (result, arguments) in _SIGNATURES.items():
-            call = getattr(self._library, function)
-            call.restype, call.argtypes = result, arguments
+    def __init__(self, name: str | None = None) -> None:
+        self._library = libcrypto.load(_SIGNATURES, name)
 
     def key_and_csr(self, spiffe_id: str) -> bytes:
         """Return a new key and its CSR as PEM.

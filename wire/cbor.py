@@ -3,7 +3,7 @@
 Source: RFC 8949, sections 4.2.3 (length-first deterministic encoding) and 5.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from io import BytesIO
 from typing import Any
 
@@ -20,6 +20,7 @@ def _refuse_tag(*_decoder: object) -> Any:
 # and decimals of any size, regular expressions, mail, objects that contain themselves.
 _TAGS_OF_CBOR2 = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261)
 _REFUSED = dict.fromkeys((*_TAGS_OF_CBOR2, 1004, 43000, 55799), _refuse_tag)
+_NOT_CBOR = (cbor2.CBORDecodeError, ValueError, OverflowError, RecursionError, MemoryError)
 
 
 def dumps(value: object) -> bytes:
@@ -37,15 +38,42 @@ def loads(data: bytes, *, bytes_max: int, error: Callable[[str], Exception]) -> 
         raise error(f"{len(data)} bytes, the limit is {bytes_max}")
     try:
         return _loads_strictly(data)
-    except (cbor2.CBORDecodeError, ValueError, OverflowError, RecursionError, MemoryError) as cause:
+    except _NOT_CBOR as cause:
         raise error(f"not CBOR that we accept: {cause}") from cause
 
 
-def _loads_strictly(data: bytes) -> Any:
+def loads_exact(
+    data: bytes,
+    *,
+    bytes_max: int,
+    error: Callable[[str], Exception],
+    tags: Collection[int] = (),
+) -> Any:
+    """Decode like `loads`, and refuse what is not the one deterministic encoding of its value.
+
+    `tags` may occur and give `cbor2.CBORTag`; maps inside them are immutable.
+    """
+
+    def known(tag: Any, _immutable: object) -> Any:
+        return tag if tag.tag in tags else _refuse_tag()
+
+    if len(data) > bytes_max:
+        raise error(f"{len(data)} bytes, the limit is {bytes_max}")
+    try:
+        value = _loads_strictly(data, known)
+        same = dumps(value) == data
+    except _NOT_CBOR as cause:
+        raise error(f"not CBOR that we accept: {cause}") from cause
+    if not same:
+        raise error("not deterministically encoded")
+    return value
+
+
+def _loads_strictly(data: bytes, tag_hook: Callable[..., Any] = _refuse_tag) -> Any:
     stream = BytesIO(data)
     decoder = cbor2.CBORDecoder(
         stream,
-        tag_hook=_refuse_tag,
+        tag_hook=tag_hook,
         semantic_decoders=_REFUSED,
         allow_duplicate_keys=False,
         allow_indefinite=False,

@@ -14,7 +14,8 @@ PlantroomError
     ├── SpiffeIdError              not a SPIFFE ID
     ├── TopicError                 not a topic of Plantroom's
     ├── PackError                  not a SenML pack that we accept
-    └── EnvelopeError              not a batch, receipt, hello, refill, call or reply that we accept
+    ├── EnvelopeError              not a batch, receipt, hello, refill, call or reply that we accept
+    └── RejectedError              an update's document, release or message that may not be used
 """
 
 from typing import ClassVar
@@ -114,3 +115,11 @@ class PackError(WireError):
 
 class EnvelopeError(WireError):
     """A payload of the bridge or of a call that is not of its form."""
+
+
+class RejectedError(WireError):
+    """A document or message of an update is refused; `code` is the word that is reported."""
+
+    def __init__(self, what: str, *, code: str, where: str = "", remedy: str = "") -> None:
+        super().__init__(what, where=where, remedy=remedy)
+        self.code = code

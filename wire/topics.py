@@ -58,7 +58,7 @@ FAMILIES: tuple[Family, ...] = (
     _family("ota/{device}/get", "request for chunks"),
     _family("ota/{device}/chunk/{n}", "a chunk for one device"),
     _family("ota/{device}/state", "state of an update", retained=True, crosses="up"),
-    _family("fw/{digest}/{n}", "the gateway's broadcast of an image"),
+    _family("fw/{digest}/{n}", "a chunk for all: a gateway's broadcast, an author's upload"),
     _family("view/{device}/{point}", "latest value as JSON, for people", retained=True),
 )
 
