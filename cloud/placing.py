@@ -3,13 +3,14 @@
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from plantroom.cloud import book_tables
 from plantroom.cloud.readback import BookRef, stored_value
-from plantroom.cloud.store_schema import EVICTED, GONE, HOUR_US, QUARANTINED, STORED, TIMELESS
+from plantroom.cloud.store_schema import HOUR_US, STORED, TIMELESS
 from plantroom.views.board import key_of
 from plantroom.wire import spans
-from plantroom.wire.reading import Reading
+from plantroom.wire.reading import Point, Reading
 
 LATE_GRACE_US = 300_000_000
 IDS_MAX = 200_000
@@ -81,6 +82,56 @@ class _Run:
         return seq == self.last + 1 and late == self.late and timeless == (self.low == TIMELESS)
 
 
+class _Rows:
+    """The rows of readings of one book, in order of seq, written in few statements."""
+
+    def __init__(self, connection: sqlite3.Connection, ref: BookRef, series: Series) -> None:
+        self._connection = connection
+        self._ref = ref
+        self._series = series
+        self._numbers: dict[tuple[str, str | None], int] = {}
+        self._values: list[tuple[int, int, int, int, int, object]] = []
+        self._newest: dict[int, tuple[int, int | None, int, int, object]] = {}
+        self._monos: list[tuple[int, int, int, bool]] = []
+
+    def add(self, reading: Reading, ts: int, bucket: int) -> None:
+        """Take in the next reading."""
+        shown_us = None if bucket == TIMELESS else ts
+        epoch, seq = reading.epoch, reading.seq
+        for point in reading.points:
+            number = self._numbers.get((point.name, point.unit))
+            if number is None:
+                number = self._number(point)
+            value = stored_value(point.value)
+            self._values.append((bucket, number, ts, epoch, seq, value))
+            self._newest[number] = (number, shown_us, epoch, seq, value)
+        if reading.mono_us is not None:
+            timed = reading.time_us is not None
+            self._monos.append((self._ref.id, seq, reading.mono_us, timed))
+
+    def _number(self, point: Point) -> int:
+        number = self._series.series(
+            self._connection, self._ref.device, point.name, point.unit or ""
+        )
+        self._numbers[point.name, point.unit] = number
+        return number
+
+    def insert(self) -> None:
+        """Write them: in the order of the key, where neighbours lie on one page."""
+        self._values.sort(key=_by_key)
+        self._connection.executemany("INSERT INTO r VALUES(?, ?, ?, ?, ?, ?)", self._values)
+        self._connection.executemany(
+            "INSERT INTO latest VALUES(?, ?, ?, ?, ?) ON CONFLICT(series) DO UPDATE SET"
+            " ts = excluded.ts, epoch = excluded.epoch, seq = excluded.seq, value = excluded.value"
+            " WHERE (excluded.epoch, excluded.seq) > (epoch, seq)",
+            self._newest.values(),
+        )
+        self._connection.executemany("INSERT INTO mono VALUES(?, ?, ?, ?)", self._monos)
+
+
+_by_key = itemgetter(0, 1, 2)  # bucket, series, time
+
+
 class Placing:
     """Places new readings of one book that arrived together."""
 
@@ -106,6 +157,7 @@ class Placing:
         """
         runs: list[_Run] = []
         late_count = 0
+        rows = _Rows(self._connection, self._ref, self._series)
         for reading in readings:
             ts, bucket = self._time(reading)
             closes_us = (bucket + 1) * HOUR_US + LATE_GRACE_US
@@ -117,7 +169,8 @@ class Placing:
                 run.low, run.high = min(run.low, bucket), max(run.high, bucket)
             else:
                 runs.append(_Run(reading.seq, reading.seq, bucket, bucket, late))
-            self._insert(reading, ts, bucket)
+            rows.add(reading, ts, bucket)
+        rows.insert()
         self._book(runs, readings)
         return late_count
 
@@ -128,28 +181,6 @@ class Placing:
         if self._offset_us is None:
             return mono_us, TIMELESS
         return mono_us + self._offset_us, (mono_us + self._offset_us) // HOUR_US
-
-    def _insert(self, reading: Reading, ts: int, bucket: int) -> None:
-        rows, newest = [], []
-        for point in reading.points:
-            series = self._series.series(
-                self._connection, self._ref.device, point.name, point.unit or ""
-            )
-            value = stored_value(point.value)
-            rows.append((bucket, series, ts, reading.epoch, reading.seq, value))
-            shown_us = None if bucket == TIMELESS else ts
-            newest.append((series, shown_us, reading.epoch, reading.seq, value))
-        self._connection.executemany("INSERT INTO r VALUES(?, ?, ?, ?, ?, ?)", rows)
-        self._connection.executemany(
-            "INSERT INTO latest VALUES(?, ?, ?, ?, ?) ON CONFLICT(series) DO UPDATE SET"
-            " ts = excluded.ts, epoch = excluded.epoch, seq = excluded.seq, value = excluded.value"
-            " WHERE (excluded.epoch, excluded.seq) > (epoch, seq)",
-            newest,
-        )
-        if reading.mono_us is not None:
-            timed = reading.time_us is not None
-            row = (self._ref.id, reading.seq, reading.mono_us, timed)
-            self._connection.execute("INSERT INTO mono VALUES(?, ?, ?, ?)", row)
 
     def _book(self, runs: list[_Run], readings: Sequence[Reading]) -> None:
         book = self._ref.id
@@ -162,7 +193,7 @@ class Placing:
         )
         for run in runs:
             spans.add(self._connection, (book, STORED), run.first, run.last)
-            for weaker in (QUARANTINED, EVICTED, GONE):
+            for weaker in self._weaker():
                 spans.discard(self._connection, (book, weaker), run.first, run.last)
         book_tables.add_digests(self._connection, book, readings)
         book_tables.raise_highest(self._connection, book, readings[-1].seq)
@@ -171,3 +202,10 @@ class Placing:
             "UPDATE device SET newest_us = MAX(newest_us, ?) WHERE id = ?",
             (newest_us, self._ref.device),
         )
+
+    def _weaker(self) -> list[int]:
+        """Return the states that give way to stored, and of which this book has any."""
+        rows = self._connection.execute(
+            "SELECT DISTINCT kind FROM span WHERE book = ? AND kind > ?", (self._ref.id, STORED)
+        )
+        return [kind for (kind,) in rows]

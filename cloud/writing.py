@@ -8,6 +8,7 @@ import logging
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from plantroom.cloud import book_tables, readback
 from plantroom.cloud.note_tables import NoteTables
@@ -18,7 +19,7 @@ from plantroom.cloud.store import Belongs, Committed, Delivery
 from plantroom.cloud.store_schema import STORED
 from plantroom.wire import spans
 from plantroom.wire.envelope import Batch, Receipt, Span
-from plantroom.wire.ranges import RangeSet
+from plantroom.wire.ranges import RangeSet, runs
 from plantroom.wire.reading import Reading
 
 LOG = logging.getLogger("plantroom.cloud.writing")
@@ -33,9 +34,13 @@ class _Tally:
     quarantined: list[Span] = field(default_factory=list)
     notes: list[tuple[str, int, int]] = field(default_factory=list)
 
-    def store(self, reading: Reading) -> None:
-        """Count a reading as held, now or already."""
-        self.stored.setdefault((reading.device, reading.epoch), RangeSet()).add(reading.seq)
+    def store(self, readings: Sequence[Reading]) -> None:
+        """Count readings of one book, in order of seq, as held: now or already."""
+        if readings:
+            key = (readings[0].device, readings[0].epoch)
+            ranges = self.stored.setdefault(key, RangeSet())
+            for first, last in runs(reading.seq for reading in readings):
+                ranges.add(first, last)
 
     def receipt(self, batch: Batch, store_id: str, commit: int) -> Receipt:
         """Make the answer to its batch."""
@@ -113,17 +118,15 @@ class Writer:
         self, act: "_Act", tally: _Tally, delivery: Delivery, ref: BookRef, readings: list[Reading]
     ) -> None:
         new, again = _sorted_out(act.connection, ref, readings)
-        for reading in new:
-            tally.store(reading)
+        tally.store(new)
         if new:
             placing = Placing(act.connection, ref, self._series, delivery.received_us)
             act.late += placing.place(new)
             act.stored += new
+        same = [reading for reading, is_same in again if is_same]
+        act.duplicates += len(same)
+        tally.store(same)
         reused = [reading for reading, is_same in again if not is_same]
-        for reading, is_same in again:
-            if is_same:
-                act.duplicates += 1
-                tally.store(reading)
         if reused:
             LOG.error("epoch reused device=%s epoch=%d", ref.spiffe_id, ref.epoch)
             act.connection.execute("UPDATE book SET disputed = 1 WHERE id = ?", (ref.id,))
@@ -172,6 +175,8 @@ def _sorted_out(
     ordered = sorted(readings, key=lambda reading: reading.seq)
     low, high = ordered[0].seq, ordered[-1].seq
     held = spans.within(connection, (ref.id, STORED), low, high)
+    if not held and all(one.seq < other.seq for one, other in pairwise(ordered)):
+        return ordered, []
     new: dict[int, Reading] = {}
     again: list[Reading] = []
     for reading in ordered:

@@ -29,6 +29,7 @@ Arrivals = Callable[[bytes], Iterable[Arrival]]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
     intakes: list[Intake]
+    after: int
     upto: int
 
 
@@ -68,9 +69,7 @@ class Deriver:
             await self._woken.wait()
             self._woken.clear()
             try:
-                await self._holding.ended(NO_RESERVE)  # only what frees space may write
-                while await self.step():
-                    await self._holding.ended(NO_RESERVE)
+                await self.derive()
                 self._holding.set(UNDERIVED, holds=False)
             except StorageError as error:
                 self._holding.set(UNDERIVED, holds=True)
@@ -78,17 +77,21 @@ class Deriver:
                 await asyncio.sleep(_RETRY_S)
                 self.wake()
 
-    async def step(self) -> bool:
-        """Derive one group of segments; False when there is none."""
-        cursor = await self._queue.cursor()
-        group = await self._database.read(partial(self._read, cursor))
-        if group is None:
-            return False
-        full = await self._queue.post(group.intakes, after=cursor, upto=group.upto)
+    async def derive(self) -> None:
+        """Derive all that there is; the next segments are read while a group is being posted."""
+        group = await self._next(await self._queue.cursor())
+        while group is not None:
+            await self._holding.ended(NO_RESERVE)  # only what frees space may write
+            _, group = await asyncio.gather(self._post(group), self._next(group.upto))
+
+    async def _next(self, cursor: int) -> _Group | None:
+        return await self._database.read(partial(self._read, cursor))
+
+    async def _post(self, group: _Group) -> None:
+        full = await self._queue.post(group.intakes, after=group.after, upto=group.upto)
         self._holding.set(FULL, holds=full)
         if group.intakes:
             self._derived(group.intakes)
-        return True
 
     def _read(self, cursor: int, sql: sqlite3.Connection) -> _Group | None:
         intakes: list[Intake] = []
@@ -108,4 +111,4 @@ class Deriver:
                     found += len(intake.rows)
             if found >= _READINGS_MAX:
                 break
-        return _Group(intakes=intakes, upto=upto) if upto > cursor else None
+        return _Group(intakes=intakes, after=cursor, upto=upto) if upto > cursor else None

@@ -4,6 +4,20 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 
 
+def runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Give ascending numbers as inclusive ranges."""
+    first = last = -2
+    for number in numbers:
+        if number == last + 1:
+            last = number
+            continue
+        if first >= 0:
+            yield first, last
+        first = last = number
+    if first >= 0:
+        yield first, last
+
+
 class RangeSet:
     """A set of non-negative integers that costs O(gaps), not O(members)."""
 

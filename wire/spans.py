@@ -31,6 +31,20 @@ def add(
 ) -> RangeSet:
     """Add a range and return the part of it that was not in before."""
     new = RangeSet([(first, last)])
+    before = connection.execute(
+        "SELECT first, last, reason FROM span"
+        " WHERE book = ? AND kind = ? AND first <= ? ORDER BY first DESC LIMIT 1",
+        (*key, last + 1),
+    ).fetchone()
+    if before is None or before[1] < first - 1:  # it touches nothing
+        _insert(connection, key, new, reason)
+        return new
+    if before[1] == first - 1 and before[2] == reason:  # it goes on where the last one ends
+        connection.execute(
+            "UPDATE span SET last = ? WHERE book = ? AND kind = ? AND first = ?",
+            (last, *key, before[0]),
+        )
+        return new
     joined = RangeSet([(first, last)])
     same = []
     for low, high, why in touching(connection, key, first - 1, last + 1):

@@ -168,8 +168,7 @@ class Rig:
         await self.derive()
 
     async def derive(self) -> None:
-        while await self.deriver.step():
-            pass
+        await self.deriver.derive()
 
     async def sql(self, query: str, *values: Any) -> list[Any]:
         return await self.database.read(lambda sql: sql.execute(query, values).fetchall())
