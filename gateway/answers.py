@@ -24,7 +24,7 @@ from plantroom.gateway.queue_schema import (
 from plantroom.gateway.tables import Life
 from plantroom.wire import spans
 from plantroom.wire.envelope import Book, Receipt, Refill, Span, Welcome
-from plantroom.wire.ranges import RangeSet
+from plantroom.wire.ranges import RangeSet, runs
 
 Standing = Literal["former", "same", "changed"]
 UNREADABLE: Final = "unreadable"
@@ -161,7 +161,7 @@ def _see_commit(connection: sqlite3.Connection, commit: int) -> None:
 
 def _book_stored(connection: sqlite3.Connection, book: int, rows: Sequence[Sent]) -> None:
     """Book what is stored; it outranks a quarantine of the same reading."""
-    for first, last in tables.runs(sorted(row.seq for row in rows)):
+    for first, last in runs(sorted(row.seq for row in rows)):
         spans.add(connection, (book, STORED), first, last)
         lifted = spans.within(connection, (book, QUARANTINED), first, last)
         for low, high in lifted:
@@ -172,7 +172,7 @@ def _book_stored(connection: sqlite3.Connection, book: int, rows: Sequence[Sent]
 def _book_refused(
     connection: sqlite3.Connection, book: int, rows: Sequence[Sent], reason: str
 ) -> None:
-    for first, last in tables.runs(sorted(row.seq for row in rows)):
+    for first, last in runs(sorted(row.seq for row in rows)):
         for low, high in spans.add(connection, (book, QUARANTINED), first, last, reason):
             books.add_hashes(connection, book, _hashes(connection, book, low, high), sign=-1)
             tables.tally(connection, f"quarantined:{reason}", high - low + 1)
@@ -287,7 +287,7 @@ def _send_again(connection: sqlite3.Connection, book: int, first: int, last: int
         (book, first, last),
     ).fetchall()
     tables.move(connection, sorted(row[1] for row in rows if row[2] == CONFIRMED), AGAIN)
-    return RangeSet(tables.runs(row[0] for row in rows))
+    return RangeSet(runs(row[0] for row in rows))
 
 
 def refill(connection: sqlite3.Connection, life: Life, answer: Refill) -> list[Span]:

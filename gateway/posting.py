@@ -22,7 +22,7 @@ from plantroom.gateway.queue_schema import (
 from plantroom.gateway.tables import Life
 from plantroom.wire import spans
 from plantroom.wire.envelope import Note, NoteKind
-from plantroom.wire.ranges import RangeSet
+from plantroom.wire.ranges import RangeSet, runs
 
 REUSE = "epoch-reuse"
 _FATES = (EVICTED, QUARANTINED, GONE)
@@ -46,7 +46,7 @@ class _Book:
     @property
     def received(self) -> RangeSet:
         """What this transaction has received."""
-        return RangeSet(tables.runs(sorted(self.fresh)))
+        return RangeSet(runs(sorted(self.fresh)))
 
 
 class Posting:
@@ -299,7 +299,7 @@ class Posting:
             for kind in (STORED, EVICTED, QUARANTINED, GONE)
             for span in spans.within(self._sql, (book.id, kind), first, last)
         ]
-        for low, high in (*tables.runs(row[0] for row in held), *booked, *book.received):
+        for low, high in (*runs(row[0] for row in held), *booked, *book.received):
             missing.discard(low, high)
         return missing
 
@@ -322,7 +322,7 @@ class Posting:
             tables.tally(self._sql, "duplicates", self.duplicates)
 
     def _close(self, book: _Book) -> None:
-        for first, last in tables.runs(sorted(book.fresh)):
+        for first, last in runs(sorted(book.fresh)):
             spans.add(self._sql, (book.id, RECEIVED), first, last)
         for first, last in book.refused:
             spans.add(self._sql, (book.id, EVICTED), first, last, "full")

@@ -15,6 +15,7 @@ from plantroom.gateway.queue_schema import AGAIN, CONFIRMED, EVICTED, WAITING
 from plantroom.gateway.settings import GatewaySettings
 from plantroom.gateway.tables import Depth, Life
 from plantroom.wire import spans
+from plantroom.wire.ranges import runs
 
 Policy = Literal["reject", "oldest", "newest"]
 _LOW_WATER = 0.97  # a refusal ends once the queue has drained to this share of its limits
@@ -166,7 +167,7 @@ def _evict(connection: sqlite3.Connection, life: Life, rows: list[_Row], reason:
         device, epoch = connection.execute(
             "SELECT device, epoch FROM book WHERE id = ?", (book,)
         ).fetchone()
-        for first, last in tables.runs(sorted(seq for seq, _ in members)):
+        for first, last in runs(sorted(seq for seq, _ in members)):
             spans.add(connection, (book, EVICTED), first, last, reason)
             tables.say(connection, life, "evicted", (device, epoch), (first, last), reason)
         books.add_hashes(connection, book, members, sign=-1)

@@ -1,13 +1,14 @@
 """Small steps on the queue's tables that several of its operations share."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from plantroom.gateway.ingress import note_bytes
 from plantroom.wire.clock import Clock
 from plantroom.wire.envelope import Note, NoteKind
+from plantroom.wire.ranges import runs
 
 ROW_OVERHEAD_BYTES: Final = 120  # hash, key and index entries of one reading on disk
 _TOLD_NOTES_MAX = 10_000
@@ -67,20 +68,6 @@ def depths(connection: sqlite3.Connection) -> dict[int, Depth]:
     """Return the depth of every state."""
     rows = connection.execute("SELECT state, readings, bytes FROM depth").fetchall()
     return {state: Depth(readings=count, bytes=size) for state, count, size in rows}
-
-
-def runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Give ascending numbers as inclusive ranges."""
-    first = last = -2
-    for number in numbers:
-        if number == last + 1:
-            last = number
-            continue
-        if first >= 0:
-            yield first, last
-        first = last = number
-    if first >= 0:
-        yield first, last
 
 
 def move(connection: sqlite3.Connection, ids: Iterable[int], to: int) -> None:

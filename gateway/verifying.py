@@ -8,10 +8,10 @@ import hashlib
 import sqlite3
 from collections.abc import Iterator
 
-from plantroom.gateway import books, stored, tables
+from plantroom.gateway import books, stored
 from plantroom.gateway.queue_schema import EVICTED, QUARANTINED, RECEIVED
 from plantroom.wire import spans
-from plantroom.wire.ranges import RangeSet
+from plantroom.wire.ranges import RangeSet, runs
 
 _MODULUS = 1 << 256
 Range = tuple[int, int]
@@ -44,7 +44,7 @@ def _altered(connection: sqlite3.Connection, book: int, key: tuple[str, int]) ->
             here.add(seq)
             segment = seq // books.SEGMENT_SEQS
             sums[segment] = (sums.get(segment, 0) + int.from_bytes(found)) % _MODULUS
-    wrong = list(tables.runs(bad))
+    wrong = list(runs(bad))
     booked = books.digests(connection, book)
     for segment, total in sums.items():
         first = segment * books.SEGMENT_SEQS

@@ -1,19 +1,8 @@
 import asyncio
-from itertools import pairwise
 from typing import Any
-
-from hypothesis import given
-from hypothesis import strategies as st
 
 from plantroom.gateway import tables
 from plantroom.gateway.queue_schema import AGAIN, CONFIRMED
-
-
-@given(st.sets(st.integers(0, 60)))
-def test_runs_are_the_members_in_as_few_ranges_as_possible(members: set[int]) -> None:
-    found = list(tables.runs(sorted(members)))
-    assert {n for a, b in found for n in range(a, b + 1)} == members
-    assert all(second[0] > first[1] + 1 for first, second in pairwise(found))
 
 
 def test_moving_and_removing_keeps_the_accounts(make_rig: Any, lab: Any) -> None:

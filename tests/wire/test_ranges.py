@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plantroom.wire.ranges import RangeSet
+from plantroom.wire.ranges import RangeSet, runs
 
 spans = st.tuples(st.integers(0, 60), st.integers(0, 12)).map(lambda pair: (pair[0], sum(pair)))
 steps = st.lists(st.tuples(st.sampled_from(["add", "discard"]), spans), max_size=30)
@@ -84,3 +84,10 @@ def test_a_range_may_be_changed_while_it_is_walked() -> None:
     for first, last in ranges:
         ranges.discard(first, last)
     assert not ranges
+
+
+@given(st.sets(st.integers(0, 60)))
+def test_runs_are_the_members_in_as_few_ranges_as_possible(taken: set[int]) -> None:
+    found = list(runs(sorted(taken)))
+    assert {n for a, b in found for n in range(a, b + 1)} == taken
+    assert all(second[0] > first[1] + 1 for first, second in pairwise(found))
