@@ -15,7 +15,8 @@ _FRAME_BYTES_MAX = 16_384
 _HEADER_BYTES_MAX = 64 * 1024
 _STREAM = 1
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _RESET, _SETTINGS, _PING, _GOAWAY, _WINDOW, _MORE_HEADERS = 0, 1, 3, 4, 6, 7, 8, 9
+_DATA, _HEADERS, _RESET, _SETTINGS, _PUSH = 0, 1, 3, 4, 5
+_PING, _GOAWAY, _WINDOW, _MORE_HEADERS = 6, 7, 8, 9
 _ACK = _END_STREAM = 0x1
 _END_HEADERS, _PADDED, _PRIORITY = 0x4, 0x8, 0x20
 _NO_PUSH, _INITIAL_WINDOW = (2, 0), (4, 1 << 20)
@@ -42,6 +43,7 @@ class ServerStream:
         self._message = b""
         self._headers = b""
         self._headers_end = False
+        self._headers_of: int | None = None  # the stream whose header block is not whole yet
         self._decoder = HeaderDecoder()
         self.ended = False
 
@@ -89,6 +91,8 @@ class ServerStream:
         return messages, b"".join(replies)
 
     def _frame(self, kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+        if (kind == _MORE_HEADERS) != (self._headers_of is not None):  # RFC 9113 6.10
+            raise _broken("header block is torn")
         if kind == _DATA and stream == _STREAM:
             self._message += _unpadded(payload, flags)
             self.ended |= bool(flags & _END_STREAM)
@@ -96,7 +100,7 @@ class ServerStream:
             both = frame(_WINDOW, 0, 0, size) + frame(_WINDOW, 0, _STREAM, size)
             return both if payload else b""
         if kind in {_HEADERS, _MORE_HEADERS}:
-            self._header(kind, flags, payload)
+            self._header(kind, flags, stream, payload)
         elif kind == _SETTINGS and not flags & _ACK:
             return frame(_SETTINGS, _ACK, 0)
         elif kind == _PING and not flags & _ACK:
@@ -105,19 +109,27 @@ class ServerStream:
             raise _broken("stream was reset")
         elif kind == _GOAWAY:
             raise _broken("server goes away")
+        elif kind == _PUSH:  # RFC 9113 8.4: we have said that we want none
+            raise _broken("server pushes")
         return b""
 
-    def _header(self, kind: int, flags: int, payload: bytes) -> None:
+    def _header(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if kind == _HEADERS:
+            self._headers_of = stream
             self._headers = _unpadded(payload, flags)[5 if flags & _PRIORITY else 0 :]
             self._headers_end = bool(flags & _END_STREAM)
         else:
             self._headers += payload
+        if stream != self._headers_of:
+            raise _broken("header block is torn")
         if len(self._headers) > _HEADER_BYTES_MAX:
             raise _broken("headers are too large")
         if not flags & _END_HEADERS:
             return
-        fields = dict(self._decoder.decode(self._headers))
+        self._headers_of = None
+        fields = dict(self._decoder.decode(self._headers))  # every block: the table is shared
+        if stream != _STREAM:
+            return
         status = fields.get("grpc-status", "0" if not self._headers_end else "2")
         if status != "0":
             raise _ended(status, unquote(fields.get("grpc-message", "")))

@@ -1,204 +1,104 @@
 """An identity from a SPIFFE Workload API: SPIRE's agent, or any other, over its Unix socket.
 
-The stream is held open; every message is complete and replaces the one before. While there is no
-entry for this process (PermissionDenied), no socket, or no agent, it is tried again. Source: SPIFFE
-Workload API 4 and 5; SPIFFE Workload Endpoint 3 to 6.
+The stream is held open. While there is no entry for this process (PermissionDenied), no socket, or
+no agent, it is tried again; an identity that was received stays until there is a newer one.
 """
 
 import asyncio
 import contextlib
 import logging
 import random
-import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Collection
 from pathlib import Path
 
-from plantroom.certs import der, pem, svid
-from plantroom.certs.grpc_stream import ServerStream
+from plantroom.certs import svid
 from plantroom.certs.holder import IdentityHolder
-from plantroom.certs.renewal import retry_after_s
-from plantroom.wire.errors import IdentityError, PlantroomError, UnreachableError
-from plantroom.wire.identity import Identity, Svid, TrustBundle
+from plantroom.certs.workload_stream import ANSWER_S_MAX, IdentityStream, patience_s, wait_s
+from plantroom.wire import unix_socket
+from plantroom.wire.errors import PlantroomError, UnreachableError
+from plantroom.wire.identity import Svid, TrustBundle
 from plantroom.wire.spiffe import SpiffeId
 
 LOG = logging.getLogger("plantroom.certs.workload_api")
-CONNECT_S_MAX = 10.0
-_METHOD = "/SpiffeWorkloadAPI/FetchX509SVID"
-_METADATA = {"workload.spiffe.io": "true"}  # SPIFFE Workload Endpoint 6.3.1
-_PRIVATE_KEY = "PRIVATE KEY"
-_SVIDS, _FEDERATED = 1, 3
-_ID, _CHAIN, _KEY, _BUNDLE = 1, 2, 3, 4
+_READ_BYTES_MAX = 64 * 1024
 
 
 class WorkloadApiSource(IdentityHolder):
-    """The SVID with `spiffe_id`, of those that the agent at `address` (`unix:/path`) gives us."""
+    """The SVID with `spiffe_id`, of those that the agent at the socket `path` gives us.
 
-    def __init__(self, address: str, spiffe_id: SpiffeId) -> None:
+    `owners`: users beside root and our own who may listen there. `set_bundle` adds what is known
+    of another trust domain at first hand: it stands in front of the agent's federated copy.
+    """
+
+    def __init__(self, path: Path, spiffe_id: SpiffeId, *, owners: Collection[int] = ()) -> None:
         super().__init__()
-        self._path = socket_path(address)
+        self._path = path
         self._spiffe_id = spiffe_id
+        self._owners = owners
+        self._received: tuple[Svid, dict[str, TrustBundle]] | None = None
+        self._first_hand: dict[str, TrustBundle] = {}
         self.failures = 0
         self.last_error: Exception | None = None
+
+    def set_bundle(self, bundle: TrustBundle) -> bool:
+        """Trust another domain by this bundle; False for one's own, which only the agent tells."""
+        if bundle.trust_domain == self._spiffe_id.trust_domain:
+            return False
+        if self._first_hand.get(bundle.trust_domain) != bundle:
+            self._first_hand[bundle.trust_domain] = bundle
+            self._publish_news()
+        return True
 
     async def run(self) -> None:
         """Hold the stream open for ever; a broken one is opened again, and said in the log."""
         while True:
             try:
                 await self._stream()
-            except (PlantroomError, OSError, TimeoutError) as error:
+            except (PlantroomError, OSError) as error:
                 self.failures += 1
                 if str(error) != str(self.last_error):
-                    LOG.warning("workload API address=%s: %s", self._path, error)
+                    LOG.warning("workload API: %s", error)
                 self.last_error = error
-            await asyncio.sleep(retry_after_s(self.failures, chance=random.random()))  # noqa: S311 -- jitter
+            await asyncio.sleep(wait_s(self.failures, chance=random.random()))  # noqa: S311 -- jitter
 
     async def _stream(self) -> None:
-        _check_socket(self._path)
-        async with asyncio.timeout(CONNECT_S_MAX):
-            reader, writer = await asyncio.open_unix_connection(str(self._path))
-        call = ServerStream(_METHOD, _METADATA)
+        link = unix_socket.dial(self._path, owners=self._owners, timeout_s=ANSWER_S_MAX)
+        reader, writer = await asyncio.open_unix_connection(sock=link)
+        stream = IdentityStream(self._path, self._spiffe_id, read=svid.parse_svid)
         try:
-            writer.write(call.begin())
-            while not call.ended:
-                data = await reader.read(64 * 1024)  # for ever: the agent speaks when there is news
-                if not data:
-                    raise UnreachableError("agent closed the connection", where=str(self._path))
-                messages, replies = call.receive(data)
+            writer.write(stream.begin())
+            silent_s_max = ANSWER_S_MAX
+            while True:
+                try:
+                    async with asyncio.timeout(silent_s_max):
+                        data = await reader.read(_READ_BYTES_MAX)
+                except TimeoutError:
+                    raise UnreachableError("agent is silent", where=str(self._path)) from None
+                found, replies = stream.receive(data)
                 writer.write(replies)
-                for message in messages:
-                    self._take(message)
+                if found is not None:
+                    self._take(*found)
+                    silent_s_max = patience_s(found[0], time.time())
         finally:
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
-    def _take(self, message: bytes) -> None:
-        found, bundles = parse_response(message, self._spiffe_id)
+    def _take(self, found: Svid, bundles: dict[str, TrustBundle]) -> None:
         self.failures, self.last_error = 0, None
-        known = self._identity
-        if known is None or not _same(known, found, bundles):
-            self.publish(found, bundles)
+        self._received = found, bundles
+        if self._publish_news():
             LOG.info("got id=%s serial=%s", found.spiffe_id, found.serial)
 
-
-def _same(known: Identity, found: Svid, bundles: dict[str, TrustBundle]) -> bool:
-    return known.svid == found and dict(known.bundles) == bundles
-
-
-def socket_path(address: str) -> Path:
-    """Return the path in `unix:/path` or `unix:///path` (SPIFFE Workload Endpoint 4).
-
-    Raises:
-        IdentityError: with reason `workload-api-address`.
-    """
-    kind, _, rest = address.partition(":")
-    if kind != "unix" or not rest.startswith("/") or (rest.startswith("//") and rest[2:3] != "/"):
-        raise IdentityError(
-            "workload API's address is not unix:/absolute/path",
-            reason="workload-api-address",
-            where=address[:200],
-            remedy="set SPIFFE_ENDPOINT_SOCKET or identity.workload_api",
-        )
-    return Path("/" + rest.lstrip("/"))
-
-
-def _check_socket(path: Path) -> None:
-    try:
-        mode = path.lstat().st_mode
-    except OSError as error:
-        raise UnreachableError(
-            f"no workload API: {error.strerror}", where=str(path), remedy="start the SPIRE agent"
-        ) from error
-    if not stat.S_ISSOCK(mode):  # a symbolic link could lead to anybody's socket
-        raise IdentityError("not a socket", reason="workload-api-address", where=str(path))
-
-
-def parse_response(message: bytes, wanted: SpiffeId) -> tuple[Svid, dict[str, TrustBundle]]:
-    """Return the wanted SVID of an X509SVIDResponse, and the bundles that it names.
-
-    Raises:
-        IdentityError: with reason `wrong-id` when it is not among them, or the rule it breaks.
-    """
-    response = fields(message)
-    offered = [fields(part) for part in response.get(_SVIDS, ())]
-    names = [_text(one, _ID) for one in offered]
-    if str(wanted) not in names:
-        raise IdentityError(
-            f"agent gives {', '.join(names) or 'nothing'}",
-            reason="wrong-id",
-            where=str(wanted),
-            remedy="spire-server entry create for this process, or configure another ID",
-        )
-    chosen = offered[names.index(str(wanted))]
-    chain = b"".join(pem.encode(pem.CERTIFICATE, part) for part in der.split(_one(chosen, _CHAIN)))
-    found = svid.parse_svid(chain, pem.encode(_PRIVATE_KEY, _one(chosen, _KEY)))
-    if found.spiffe_id != wanted:
-        raise IdentityError("SVID is not the one it is called", reason="wrong-id")
-    bundles = {wanted.trust_domain: _bundle(wanted.trust_domain, _one(chosen, _BUNDLE))}
-    for part in response.get(_FEDERATED, ()):
-        pair = fields(part)
-        name = _text(pair, 1).removeprefix("spiffe://").rstrip("/")
-        if name != wanted.trust_domain:
-            bundles[name] = _bundle(name, _one(pair, 2))
-    return found, bundles
-
-
-def _bundle(trust_domain: str, data: bytes) -> TrustBundle:
-    return TrustBundle(trust_domain=trust_domain, roots_der=tuple(der.split(data)))
-
-
-def fields(data: bytes) -> dict[int, list[bytes]]:
-    """Read a protobuf message's length-delimited fields; others are passed over.
-
-    Raises:
-        IdentityError: with reason `workload-api-message`.
-    """
-    found: dict[int, list[bytes]] = {}
-    for number, value in _walk(data):
-        found.setdefault(number, []).append(value)
-    return found
-
-
-def _walk(data: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    while at < len(data):
-        tag, at = _varint(data, at)
-        kind = tag & 7
-        if kind == 0:
-            _, at = _varint(data, at)
-            continue
-        if kind not in {1, 2, 5}:
-            raise _bad_message()
-        size, at = _varint(data, at) if kind == 2 else ({1: 8, 5: 4}[kind], at)
-        if at + size > len(data):
-            raise _bad_message()
-        if kind == 2:
-            yield tag >> 3, data[at : at + size]
-        at += size
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(data):
-            raise _bad_message()
-        value |= (data[at] & 0x7F) << shift
-        at += 1
-        if data[at - 1] < 0x80:
-            return value, at
-    raise _bad_message()
-
-
-def _bad_message() -> IdentityError:
-    return IdentityError("agent's message cannot be read", reason="workload-api-message")
-
-
-def _one(message: dict[int, list[bytes]], number: int) -> bytes:
-    values = message.get(number)
-    if not values:
-        raise _bad_message()
-    return values[-1]
-
-
-def _text(message: dict[int, list[bytes]], number: int) -> str:
-    return _one(message, number).decode("utf-8", "replace")
+    def _publish_news(self) -> bool:
+        """Publish what is known now, if that is news."""
+        if self._received is None:
+            return False
+        found, bundles = self._received
+        merged = bundles | self._first_hand
+        known = self._identity
+        if known is not None and known.svid == found and dict(known.bundles) == merged:
+            return False
+        self.publish(found, merged)
+        return True

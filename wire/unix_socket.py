@@ -53,7 +53,11 @@ class Peer:
     @property
     def is_alive(self) -> bool:
         """Whether that process, and not another one with its number, still runs."""
-        return self.pid_handle >= 0 and not select.select([self.pid_handle], [], [], 0)[0]
+        if self.pid_handle < 0:
+            return False
+        poll = select.poll()
+        poll.register(self.pid_handle, select.POLLIN)  # readable: it has ended
+        return not poll.poll(0)
 
     def close(self) -> None:
         """Give the descriptor back; to be called once."""

@@ -149,7 +149,9 @@ def test_a_stranger_behind_a_file_of_ours_is_found_out(tmp_path: Path, path: Pat
         bound = stack.enter_context(closing(socket.socket(socket.AF_UNIX)))
         bound.bind(str(path))  # the file is ours, the listener is not
         child = stack.enter_context(
-            subprocess.Popen([sys.executable, "-c", code], stdin=bound, stdout=subprocess.PIPE)
+            subprocess.Popen(
+                [sys.executable, "-c", code], stdin=bound.fileno(), stdout=subprocess.PIPE
+            )
         )
         assert child.stdout is not None
         assert child.stdout.readline() == b"ready\n"
