@@ -9,7 +9,6 @@ from pathlib import Path
 from plantroom.broker.access import OneAnswer
 from plantroom.broker.admin import administered
 from plantroom.broker.catalog import open_sink
-from plantroom.broker.exposition import exposed
 from plantroom.broker.pem import PemContext, admit
 from plantroom.broker.server import Broker
 from plantroom.broker.settings import BrokerSettings, WebSocketSection
@@ -44,6 +43,8 @@ async def main(settings: BrokerSettings) -> None:
             )
             http = settings.http
             if http.port:
+                from plantroom.broker.exposition import exposed  # noqa: PLC0415 -- seldom wanted
+
                 await stack.enter_async_context(exposed(broker, http.host, http.port))
                 LOGGER.info("figures at http://%s:%d/metrics", http.host, http.port)
             context = identity.context if identity else None

@@ -7,7 +7,7 @@ what does not fit is *behind*, and is read back in turn when there is room.
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from plantroom.broker.deliveries import Delivery
+from plantroom.broker.deliveries import UNOPENED, Delivery
 from plantroom.broker.runs import Run
 from plantroom.broker.tree import Grant
 
@@ -23,14 +23,20 @@ class Backlog:
         self.stored = 0  # behind the last message that the log has for it
         self.loaded = 0  # up to here that is in memory or done with
         self.flown = 0  # below it everything was sent, by some connection
-        self.finished: set[int] = set()  # done out of turn on a former connection
+        self.finished: frozenset[int] = frozenset()  # done out of turn on a former connection
         self.released: set[int] = set()  # QoS 2: PUBREC has come, PUBCOMP not
-        self.aside: deque[Delivery] = deque()  # volatile, in turn behind what is to be loaded
+        self.aside: deque[Delivery] = UNOPENED  # volatile, in turn behind what is to be loaded
 
     @property
     def behind(self) -> bool:
         """Whether the log has messages that are not in memory."""
         return self.loaded < self.stored
+
+    def put_aside(self, delivery: Delivery) -> None:
+        """Keep a volatile one until it is its turn."""
+        if self.aside is UNOPENED:
+            self.aside = deque()
+        self.aside.append(delivery)
 
     def load(self, runs: Iterable[Stored], end: int) -> Iterator[Delivery]:
         """Give, in turn, what is to be queued of all that is stored below `end`."""
@@ -61,8 +67,8 @@ class Backlog:
 
     def leave(self, done: int, acknowledged: Iterable[int], volatile: Iterable[Delivery]) -> None:
         """Start again at `done`: the connection is gone, memory keeps what only it has."""
-        self.finished = {n for n in (*self.finished, *acknowledged) if n >= done}
-        self.aside = deque(volatile)
+        self.finished = frozenset(n for n in (*self.finished, *acknowledged) if n >= done)
+        self.aside = deque(volatile) or UNOPENED
         self.loaded = min(done, self.stored)
 
     def clear(self) -> None:

@@ -9,7 +9,7 @@ until it may go on.
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from plantroom.broker import decode, encode
 from plantroom.broker.codes import Code, PacketType
@@ -18,7 +18,8 @@ from plantroom.broker.engine import Engine
 from plantroom.broker.errors import PacketError, ProtocolError
 from plantroom.broker.fast_path import FastPath
 from plantroom.broker.guard import Ask, Peer, UndecidedError
-from plantroom.broker.packets import V5, V311, Packet
+from plantroom.broker.outlets import Handler
+from plantroom.broker.packets import V5, V311
 from plantroom.broker.runs import US_PER_S
 from plantroom.broker.unread import Unread
 from plantroom.wire.errors import IdentityError
@@ -32,35 +33,24 @@ _REASON_BYTES = 16  # what a packet has beside its reason string, at most
 Admission = Callable[[Any], Principal | None]
 
 
-class Handler(Protocol):
-    """Who knows what packets mean."""
-
-    def connect(self, connection: "Connection", data: bytes, start: int, end: int) -> None:
-        """Handle the first packet."""
-        ...
-
-    def packet(
-        self, connection: "Connection", packet: Packet, data: bytes, position: int, end: int
-    ) -> None:
-        """Handle any other packet."""
-        ...
-
-    def connection_ended(self, connection: "Connection") -> None:
-        """Take a client that is gone off its session."""
-        ...
-
-    def suspend(self, connection: "Connection") -> None:
-        """Get what the connection waits for decided, then let it go on."""
-        ...
-
-
 class Connection(asyncio.Protocol):
     """The protocol of one accepted socket; `peer` is known before it is made."""
+
+    # A dict for each of ten thousand connections would be the largest part of them.
+    # fmt: off
+    __slots__ = (
+        "_admit", "_framed", "_have", "_need", "_partial_us", "_parts", "_stopped", "_transport",
+        "_unread", "_yielding", "accepted", "aliases", "blocked", "client", "close_at_us",
+        "engine", "fast", "greeted", "handler", "heard_us", "keepalive_us", "open", "opened_us",
+        "packet_bytes_max", "peer", "place", "problem_information", "unanswered", "version",
+        "waiting_for",
+    )
+    # fmt: on
 
     def __init__(
         self,
         engine: Engine,
-        handler: "Handler",
+        handler: Handler,
         admit: Admission,
         address: str,
         place: Place | None = None,
@@ -78,7 +68,6 @@ class Connection(asyncio.Protocol):
         self.blocked = self.open = False
         self.accepted = False  # CONNACK with success was sent or is on its way
         self.greeted = False  # it was sent
-        self.clean = False  # DISCONNECT was received: no will
         self.unanswered = 0
         self.aliases: dict[int, str] = {}  # [MQTT-3.3.2-7]
         self.close_at_us: int | None = None
@@ -108,6 +97,8 @@ class Connection(asyncio.Protocol):
         except IdentityError as error:
             self.engine.counters.refused += 1
             self.abort(f"{error.reason}: {error}", event="refused")
+        # Whom the certificate names is known; its parsed copy would stay as long as the connection.
+        (transport.get_extra_info("peercert") or {}).clear()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- all ends are alike
         """Leave the session to its rules."""

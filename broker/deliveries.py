@@ -1,5 +1,9 @@
 """Deliveries: what of a run goes to one session, and under which packet ids."""
 
+from collections import deque
+from collections.abc import Set as AbstractSet
+from typing import Final
+
 from plantroom.broker.packets import V5
 from plantroom.broker.runs import Origin, Run
 from plantroom.broker.tree import Grant, Match
@@ -50,6 +54,17 @@ class Delivery:
         )
 
 
+def unfinished(flight: Delivery, acknowledged: AbstractSet[int]) -> list[Delivery]:
+    """Return what of a delivery is not acknowledged, to be sent with DUP [MQTT-3.3.1-1]."""
+    if not acknowledged:
+        return [flight.part(0, flight.count, dup=True)]
+    return [
+        flight.part(number, 1, dup=True)
+        for number in range(flight.count)
+        if flight.ordinal + number not in acknowledged
+    ]
+
+
 def cost(run: Run, count: int) -> int:
     """Return what `count` messages of a run take of memory, about; sums up without a remainder."""
     return ((len(run.data) + RUN_BYTES) // run.count + MESSAGE_BYTES) * count
@@ -58,3 +73,13 @@ def cost(run: Run, count: int) -> int:
 def packet_id(ordinal: int) -> int:
     """Return the packet id of an ordinal: 1 to 65535, in turn."""
     return ordinal % IDS + 1
+
+
+class _Unopened(deque[Delivery]):
+    """A queue that nothing was put into yet; nothing can be."""
+
+    append = extend = None  # type: ignore[assignment]  # a mistake shows at once
+
+
+# Most of ten thousand sessions only publish, and a queue takes 760 bytes before it holds anything.
+UNOPENED: Final = _Unopened()

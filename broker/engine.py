@@ -70,6 +70,7 @@ class Engine:
             clock,
             depth_bytes_max=limits.commit_depth_bytes_max,
             log_bytes_max=limits.log_bytes_max,
+            gather_s=limits.gather_s,
         )
         self.journal.on_flush = self.flush_all
         self.journal.on_full = self._log_full

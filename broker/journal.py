@@ -9,6 +9,7 @@ fails, nothing of its group is acknowledged or delivered, and what it had change
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from plantroom.broker import segments
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("plantroom.broker.journal")
 RETRY_S = 0.2
 ITEM_BYTES = 100  # what waits is counted with the object that holds it
-GATHER_S = 0.002
+GATHER_S = 0.002  # p99 of a PUBACK is this, a commit, and what the loop is busy with
 _FEW = 8
+_CROWD = 3  # publishes in `gather_s`
+_SMOOTHING = 8
 _VAIN_GROUPS = 32
 After = Callable[[bool], None]
 Undo = Callable[[], None]
@@ -57,16 +60,25 @@ class Journal:
     """Collects groups and commits them one after the other."""
 
     def __init__(
-        self, sink: Sink, clock: Clock, *, depth_bytes_max: int, log_bytes_max: int = 1 << 62
+        self,
+        sink: Sink,
+        clock: Clock,
+        *,
+        depth_bytes_max: int,
+        log_bytes_max: int = 1 << 62,
+        gather_s: float = GATHER_S,
     ) -> None:
         self._sink = sink
         self._clock = clock
         self._depth_bytes_max = depth_bytes_max
         self._log_bytes_max = log_bytes_max
+        self._gather_s = gather_s
         self._work = asyncio.Event()
         self._enough = asyncio.Event()
         self._ended_s = 0.0  # when the last commit was done, by the loop's clock
         self._gather_not = 0  # for so many groups, because it was in vain
+        self._came_s = 0.0  # publishes a second that were gathered, smoothed
+        self._few = _FEW  # a group of fewer waits for more
         self._paused: list[Outlet] = []
         self._closing = False
         self.group = Group()
@@ -117,7 +129,7 @@ class Journal:
         group.acks.append((outlet, data, count, firm))
         group.size_bytes += size_bytes + ITEM_BYTES
         group.count += count
-        if not count or group.count >= _FEW:
+        if not count or group.count >= self._few:
             self._hurry()
         self._work.set()
 
@@ -153,50 +165,56 @@ class Journal:
 
     async def serve(self) -> None:
         """Commit groups until `close` was called and nothing is left."""
-        previous: tuple[Group, bool] | None = None
+        finish: Callable[[], None] | None = None  # makes the last group visible
         while True:
-            if previous is None and not (self.group or self.dirty):
+            if finish is None and not (self.group or self.dirty):
                 if self._closing:
                     return
                 self._work.clear()
                 await self._work.wait()
                 await self._gather()
-            if not (self.group or self.dirty):
-                if previous is not None:
-                    self._finish(*previous)
-                    previous = None
-                continue
-            group, batch = self._cut()
-            pending = self._sink.commit(batch) if _has_content(batch) else None
-            if previous is not None:  # while the disk works on the next one
-                self._finish(*previous)
-                previous = None
-            try:
-                if pending is not None:
-                    await pending
-                    self.commits += 1
-                    self.failing = None
-                    self.grow(len(batch.segment))
-            except StorageError as error:
-                self._fail(group, error)
-                if self._closing:
+            if self.group or self.dirty:
+                finish = await self._commit(finish)
+                if self._closing and self.failing is not None:
                     return
+            elif finish is not None:
+                finish()
+                finish = None
+
+    async def _commit(self, finish: Callable[[], None] | None) -> Callable[[], None] | None:
+        """Commit the group, and finish the one before it meanwhile; return what finishes this."""
+        group, batch = self._cut()
+        pending = self._sink.commit(batch) if _has_content(batch) else None
+        if finish is not None:  # while the disk works on this one
+            finish()
+        try:
+            if pending is not None:
+                await pending
+                self.commits += 1
+                self.failing = None
+                self.grow(len(batch.segment))
+        except StorageError as error:
+            self._fail(group, error)
+            if not self._closing:
                 await asyncio.sleep(RETRY_S)  # what is owed is tried again, but not in a frenzy
-                continue
-            previous = (group, batch.tapped)
-            self._ended_s = asyncio.get_running_loop().time()
+            return None
+        self._ended_s = asyncio.get_running_loop().time()
+        return partial(self._finish, group, batch.tapped)
 
     async def _gather(self) -> None:
-        """Let a few publishes wait for more, so that commits of a few are `GATHER_S` apart.
+        """Let a few publishes wait for more, so that commits of a few are `gather_s` apart.
 
         A commit costs the CPU as much as a dozen publishes. The first after a pause goes at once,
         and so does what others than publishers wait for; where none joins, the next do not wait.
+        Where many come, they wait twice as long for twice as many.
         """
         if self._gather_not:
             self._gather_not -= 1
             return
         loop = asyncio.get_running_loop()
-        wait_s = self._ended_s + GATHER_S - loop.time()
+        crowd = 2 if self._came_s * self._gather_s >= _CROWD else 1
+        self._few = crowd * _FEW
+        wait_s = self._ended_s + crowd * self._gather_s - loop.time()
         if wait_s <= 0 or self.group.urgent or self._closing:
             return
         before = self.group.count
@@ -208,6 +226,8 @@ class Journal:
             timer.cancel()
         if self.group.count <= before and not self.group.urgent:
             self._gather_not = _VAIN_GROUPS
+        came_s = self.group.count / max(loop.time() - self._ended_s, self._gather_s / 2)
+        self._came_s += (came_s - self._came_s) / _SMOOTHING
 
     def close(self) -> None:
         """Let `serve` end when everything is committed."""

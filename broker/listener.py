@@ -8,7 +8,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from plantroom.broker.connection import Connection
@@ -16,12 +16,12 @@ from plantroom.broker.doorway import Place
 from plantroom.broker.engine import Engine
 from plantroom.broker.guard import Peer
 from plantroom.broker.packet_handler import PacketHandler
-from plantroom.broker.websocket import WebSocket
 from plantroom.wire.errors import ConfigError, IdentityError
 from plantroom.wire.identity import Principal
 
 LOGGER = logging.getLogger("plantroom.broker.listener")
 Admit = Callable[[Any], Principal | None]
+Wrap = Callable[[Connection], asyncio.BaseProtocol]
 _BACKLOG = 1024
 _BREATH_S = 0.2
 
@@ -65,14 +65,14 @@ class Listener:
         context: ssl.SSLContext | None,
         admit: Admit,
         *,
-        origins: Sequence[str] | None = None,
+        wrap: Wrap | None = None,
     ) -> None:
         self._engine = engine
         self._handler = handler
         self._socket = listening
         self._context = context
         self._admit = admit
-        self._origins = origins  # None: plain MQTT, else WebSocket for these pages
+        self._wrap = wrap  # what stands between a socket and its connection, if anything does
 
     @property
     def port(self) -> int:
@@ -139,11 +139,9 @@ class Listener:
     async def _connect(self, accepted: socket.socket, address: str, place: Place) -> None:
         engine = self._engine
 
-        def make() -> Connection | WebSocket:
+        def make() -> asyncio.BaseProtocol:
             made = Connection(engine, self._handler, self._admit_checked, address, place)
-            if self._origins is None:
-                return made
-            return WebSocket(made, self._origins, 2 * engine.limits.packet_bytes_max)
+            return self._wrap(made) if self._wrap else made
 
         timeout_s = engine.limits.handshake_timeout_s
         # [MQTT-4.2.0-1]

@@ -1,8 +1,12 @@
-"""Outlets: what the rest of the broker needs of a connection."""
+"""Outlets: what the rest of the broker needs of a connection, and a connection of it."""
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from plantroom.broker.guard import Peer
+from plantroom.broker.packets import Packet
+
+if TYPE_CHECKING:
+    from plantroom.broker.connection import Connection
 
 
 class Outlet(Protocol):
@@ -57,4 +61,26 @@ class Outlet(Protocol):
 
     def overdue(self, now_us: int) -> str | None:
         """Say why it has to be closed now, or None."""
+        ...
+
+
+class Handler(Protocol):
+    """Who knows what packets mean."""
+
+    def connect(self, connection: "Connection", data: bytes, start: int, end: int) -> None:
+        """Handle the first packet."""
+        ...
+
+    def packet(
+        self, connection: "Connection", packet: Packet, data: bytes, position: int, end: int
+    ) -> None:
+        """Handle any other packet."""
+        ...
+
+    def connection_ended(self, connection: "Connection") -> None:
+        """Take a client that is gone off its session."""
+        ...
+
+    def suspend(self, connection: "Connection") -> None:
+        """Get what the connection waits for decided, then let it go on."""
         ...

@@ -13,7 +13,7 @@ from plantroom.broker.codes import Code
 from plantroom.broker.connection import Connection
 from plantroom.broker.engine import Engine
 from plantroom.broker.filters import check_name
-from plantroom.broker.listener import Admit, Listener, bind
+from plantroom.broker.listener import Admit, Listener, Wrap, bind
 from plantroom.broker.packet_handler import PacketHandler
 from plantroom.broker.recheck import Recheck
 from plantroom.broker.recovery import recover
@@ -171,13 +171,19 @@ class Broker:
             bind(host, port),
             context,
             self._admit,
-            origins=origins if websocket else None,
+            wrap=self._over_websocket(origins) if websocket else None,
         )
         self._listeners.append(listener)
         self._running.append(
             self._tasks.create_task(listener.run(self._tasks), name="broker.listener")
         )
         return listener.port
+
+    def _over_websocket(self, origins: Sequence[str]) -> Wrap:
+        from plantroom.broker.websocket import WebSocket  # noqa: PLC0415 -- 4 MB, seldom wanted
+
+        frame_bytes_max = 2 * self._engine.limits.packet_bytes_max
+        return lambda connection: WebSocket(connection, origins, frame_bytes_max)
 
     async def publish(self, message: Message, *, publisher: str) -> int:
         """Publish in process, without asking policy; return the reason code.

@@ -10,7 +10,15 @@ from collections.abc import Iterable
 
 from plantroom.broker.backlog import Backlog, Stored
 from plantroom.broker.codes import Code, PacketType
-from plantroom.broker.deliveries import GONE, IDS, Delivery, cost, packet_id
+from plantroom.broker.deliveries import (
+    GONE,
+    IDS,
+    UNOPENED,
+    Delivery,
+    cost,
+    packet_id,
+    unfinished,
+)
 from plantroom.broker.encode import acknowledgement
 from plantroom.broker.outgoing import Outgoing
 from plantroom.broker.runs import Origin, Run
@@ -61,9 +69,9 @@ class Session:
         self.next_ordinal = 0
         self.sent = 0  # what is behind it was sent by no connection, as far as the disk knows
         self.backlog = Backlog()
-        self.pending: deque[Delivery] = deque()
+        self.pending: deque[Delivery] = UNOPENED
         self.pending_bytes = 0
-        self.in_flight: deque[Delivery] = deque()
+        self.in_flight: deque[Delivery] = UNOPENED
         self.unacknowledged = 0
         self.flight_bytes = 0
         self.incoming: set[int] = set()
@@ -117,8 +125,17 @@ class Session:
             self.dropped += run.count
             return
         self.pending_bytes += size
-        queue = backlog.aside if behind else self.pending
-        queue.append(Delivery(run, grant, qos, ordinal, 0, run.count, 0, dup=False))
+        delivery = Delivery(run, grant, qos, ordinal, 0, run.count, 0, dup=False)
+        if behind:
+            backlog.put_aside(delivery)
+        else:
+            self._queue(delivery)
+
+    def _queue(self, delivery: Delivery) -> None:
+        """Put it behind what is pending."""
+        if self.pending is UNOPENED:
+            self.pending, self.in_flight = deque(), deque()
+        self.pending.append(delivery)
 
     def restore(
         self, cursor: Cursor, *, stored: int, released: set[int], finished: set[int]
@@ -128,7 +145,7 @@ class Session:
         self.sent = self.backlog.flown = cursor.sent
         self.backlog.stored = stored
         self.backlog.loaded = min(cursor.done, stored)
-        self.backlog.released, self.backlog.finished = released, finished
+        self.backlog.released, self.backlog.finished = released, frozenset(finished)
 
     def announce(self, end: int) -> None:
         """Note that messages below `end` are about to be loaded, and so perhaps sent."""
@@ -137,7 +154,7 @@ class Session:
     def load(self, runs: Iterable[Stored], end: int) -> None:
         """Queue what was read back of all that is stored below `end`."""
         for part in self.backlog.load(runs, end):
-            self.pending.append(part)
+            self._queue(part)
             if not part.run.volatile:  # the others are counted while they wait aside
                 self.pending_bytes += cost(part.run, part.count)
 
@@ -159,7 +176,7 @@ class Session:
             part
             for flight in self.in_flight
             if flight.run.volatile
-            for part in self._unfinished(flight)
+            for part in unfinished(flight, self._acknowledged)
         ]
         volatile += [p for p in (*self.pending, *self.backlog.aside) if p.run.volatile]
         self.backlog.leave(self.cursor().done, self._acknowledged, volatile)
@@ -172,17 +189,8 @@ class Session:
         self._second_halves.clear()
         self._acknowledged.clear()
         if not self.backlog.behind:
-            self.pending.extend(self.backlog.load((), self.backlog.stored))
-
-    def _unfinished(self, flight: Delivery) -> list[Delivery]:
-        """Return what of a delivery is not acknowledged, to be sent with DUP [MQTT-3.3.1-1]."""
-        if not self._acknowledged:
-            return [flight.part(0, flight.count, dup=True)]
-        return [
-            flight.part(number, 1, dup=True)
-            for number in range(flight.count)
-            if flight.ordinal + number not in self._acknowledged
-        ]
+            for part in self.backlog.load((), self.backlog.stored):
+                self._queue(part)
 
     def pump(self, now_us: int) -> list[bytes]:
         """Return the bytes that may be sent now: within the receiver's window, in order."""

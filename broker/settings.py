@@ -93,6 +93,13 @@ class BrokerLimits:
     commit_depth_bytes_max: int = option(
         8_388_608, "Bytes that may wait for the disk before reading stops.", low=65_536
     )
+    gather_s: float = option(
+        0.002,
+        "How long a publish may wait for others to share its commit, twice that where many come:"
+        " more saves CPU, 0 answers soonest.",
+        low=0.0,
+        high=1.0,
+    )
     hold_s: float = option(
         10.0,
         "How long an MQTT 3.1.1 client is held without PUBACK when nothing can be stored.",

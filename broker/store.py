@@ -117,10 +117,11 @@ def _write(batch: Batch, db: sqlite3.Connection) -> int:
             ).lastrowid
             or 0
         )
-        db.executemany(
-            "INSERT INTO waiting VALUES(?, ?, ?)",
-            [(sid, end, number) for sid, end in batch.waiting],
-        )
+        if batch.waiting:
+            db.executemany(
+                "INSERT INTO waiting VALUES(?, ?, ?)",
+                [(sid, end, number) for sid, end in batch.waiting],
+            )
     if batch.cursors:
         db.executemany(
             "INSERT OR REPLACE INTO delivery VALUES(?, ?, ?, ?)",

@@ -18,7 +18,7 @@ __all__ = ["Database", "Migrations", "Work", "connect", "translated"]
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
-INLINE_S = 0.0005
+INLINE_S = 0.002
 _SMOOTHING = 8
 _CHECKPOINT_WRITES = 256
 _MOVE = "PRAGMA wal_checkpoint(PASSIVE)"
@@ -30,9 +30,10 @@ class Database:
     Reads run on a second thread with a read-only connection, so that a long look-up does not
     hold up a commit. The WAL is moved into the database on a third one, for the same reason.
 
-    A hand-over to a thread and back costs as much as a commit on a fast disk: work that its caller
-    calls brief runs in the loop while such work has taken less than `INLINE_S` and nothing else is
-    queued, on the thread otherwise.
+    A hand-over to a thread and back costs the CPU more than a commit (the threads pass the
+    interpreter to and fro), and on a busy machine more time than most disks need: work that its
+    caller calls brief runs in the loop while such work has taken less than `INLINE_S` and nothing
+    else is queued, on the thread otherwise.
     """
 
     def __init__(

@@ -43,7 +43,7 @@ def test_what_was_never_sent_comes_whole_and_what_was_one_by_one_with_dup() -> N
 def test_what_is_finished_is_left_out_and_what_is_released_says_so() -> None:
     backlog = Backlog()
     backlog.stored, backlog.flown = 4, 4
-    backlog.finished, backlog.released = {1}, {2}
+    backlog.finished, backlog.released = frozenset({1}), {2}
     assert told(backlog, [stored(0, 4)], 4) == [
         (0, 1, True, False),
         (2, 1, True, True),
@@ -54,7 +54,8 @@ def test_what_is_finished_is_left_out_and_what_is_released_says_so() -> None:
 def test_volatile_messages_come_in_their_turn_and_the_last_when_all_is_loaded() -> None:
     backlog = Backlog()
     backlog.stored = 9
-    backlog.aside.extend((aside(2), aside(9)))
+    backlog.put_aside(aside(2))
+    backlog.put_aside(aside(9))
     assert [o for o, *_ in told(backlog, [stored(0, 2), stored(3, 2)], 5)] == [0, 2, 3]
     assert backlog.behind
     assert [o for o, *_ in told(backlog, [stored(5, 4)], 9)] == [5, 9]
@@ -64,9 +65,9 @@ def test_volatile_messages_come_in_their_turn_and_the_last_when_all_is_loaded() 
 def test_leaving_starts_again_at_what_is_not_done() -> None:
     backlog = Backlog()
     backlog.stored = backlog.loaded = 10
-    backlog.finished = {1, 5}
+    backlog.finished = frozenset({1, 5})
     backlog.leave(4, {6}, [aside(11)])
-    assert (backlog.loaded, backlog.finished, backlog.behind) == (4, {5, 6}, True)
+    assert (backlog.loaded, backlog.finished, backlog.behind) == (4, frozenset({5, 6}), True)
     assert [part.ordinal for part in backlog.aside] == [11]
     backlog.clear()
     assert not backlog.behind

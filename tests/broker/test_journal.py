@@ -1,8 +1,6 @@
 import asyncio
 from collections.abc import Awaitable
 
-import pytest
-
 from plantroom.broker.guard import Peer
 from plantroom.broker.journal import Journal
 from plantroom.broker.memory import MemorySink
@@ -142,15 +140,11 @@ def test_nothing_to_store_commits_nothing() -> None:
     asyncio.run(scenario())
 
 
-def test_a_few_publishes_wait_for_more_unless_there_are_enough_or_somebody_waits(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("plantroom.broker.journal.GATHER_S", 1.0)
-
+def test_a_few_publishes_wait_for_more_unless_there_are_enough_or_somebody_waits() -> None:
     async def scenario() -> None:
         sink, outlet = SlowSink(), Recorder()
         sink.go.set()
-        journal = Journal(sink, JumpingClock(), depth_bytes_max=1 << 20)
+        journal = Journal(sink, JumpingClock(), depth_bytes_max=1 << 20, gather_s=1.0)
         loop = asyncio.get_running_loop()
 
         async def committed(number: int, what: str) -> float:
