@@ -1,6 +1,7 @@
 """An identity that was enrolled for, kept in a folder: the device's, and a gateway's in the cloud.
 
-Files: `svid.pem`, `key.pem` (0600), `bundles.json`, and before the first enrolment `join-token`.
+Files: `svid.pem`, `key.pem` (0600), `bundles.json`, and before the first enrolment `join-token`
+(a token or a join code); `bundle-sha256` where the bundle itself was not given.
 While a request is under way its key and CSR wait in `key.new.pem` and `csr.new.pem`: asked again
 with the same key, the server gives the answer that was lost; and after a crash between the two
 renames the key that belongs to `svid.pem` is found. Blocking and light: no asyncio, no
@@ -9,12 +10,16 @@ renames the key that belongs to `svid.pem` is found. Blocking and light: no asyn
 
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from plantroom.certs import atomic, bundle, enrolment_client, key_helper, own_svid
+from plantroom.certs.attestor import Attestor
+from plantroom.certs.attestor_token import JoinToken, fingerprint
 from plantroom.certs.enrolment_client import Answer, Server
 from plantroom.certs.key_helper import KeyAndRequest
 from plantroom.certs.renewal import Schedule
+from plantroom.certs.time_floor import TimeFloor
 from plantroom.wire.clock import Clock, SystemClock
 from plantroom.wire.errors import IdentityError, PlantroomError, RefusedError, UnreachableError
 from plantroom.wire.identity import Identity, Svid, TrustBundle
@@ -22,6 +27,7 @@ from plantroom.wire.spiffe import SpiffeId
 
 SVID_FILE, KEY_FILE, BUNDLES_FILE = "svid.pem", "key.pem", "bundles.json"
 TOKEN_FILE, NEW_KEY_FILE, NEW_CSR_FILE = "join-token", "key.new.pem", "csr.new.pem"
+PIN_FILE = "bundle-sha256"
 _FILE_BYTES_MAX = 1024 * 1024
 
 
@@ -40,7 +46,8 @@ def write_token(folder: Path, token: str) -> None:
 class EnrolledSource:
     """The identity `spiffe_id` in `folder`, renewed at `server` (host, port and SPIFFE ID).
 
-    `token_file` and `bundle_file` may lie elsewhere than in the folder.
+    `bundle_file` may lie elsewhere than in the folder; `attestor` proves who this is, by default
+    with the folder's join token. Of a `clock` that is behind what its SVID proves nothing is taken.
 
     Raises:
         PlantroomError: when what is in the folder cannot be used.
@@ -52,7 +59,7 @@ class EnrolledSource:
         *,
         spiffe_id: SpiffeId,
         server: Server,
-        token_file: Path | None = None,
+        attestor: Attestor | None = None,
         bundle_file: Path | None = None,
         clock: Clock | None = None,
         chance: Callable[[], float] = random.random,
@@ -60,15 +67,17 @@ class EnrolledSource:
         atomic.make_private_folder(folder)
         self._folder = folder
         self._spiffe_id = spiffe_id
-        self._server = server
-        self._token_file = token_file or folder / TOKEN_FILE
-        self._clock = clock or SystemClock()
+        self._attestor = attestor or JoinToken(folder / TOKEN_FILE, spiffe_id)
+        self.floor = TimeFloor(clock or SystemClock())
+        self._server = replace(server, check_times=self.floor.check_peer)
         self._bundles = self._load_bundles(bundle_file)
         self._svid = self._load_svid()
         self._revision = 1
         self.schedule = Schedule(chance)
         if self._svid is not None:
-            self.schedule.renewed(self._svid.not_before_s, self._svid.not_after_s)
+            self.floor.learn(self._svid.not_before_s)
+            if not self.floor.behind_s:  # else: it may have expired, only the issuer knows
+                self.schedule.renewed(self._svid.not_before_s, self._svid.not_after_s)
 
     def current(self) -> Identity:
         """Return the newest identity; it may have expired while this machine was off.
@@ -84,7 +93,7 @@ class EnrolledSource:
 
     def due(self, now_s: float) -> bool:
         """Say whether to call `renew` now: past half life, or not enrolled, or time to retry."""
-        return self.schedule.due(now_s)
+        return self.schedule.due(max(now_s, self.floor.wall_us() / 1e6))
 
     def renew(self) -> Identity:
         """Enrol or renew, whichever is wanted, and return the new identity. Blocks.
@@ -97,48 +106,62 @@ class EnrolledSource:
         try:
             svid = self._ask()
         except PlantroomError as error:
-            self.schedule.failed(self._clock.wall_us() / 1e6, error)
+            self.schedule.failed(self.floor.wall_us() / 1e6, error)
             raise
         self._svid = svid
+        self.floor.learn(svid.not_before_s)
         self._revision += 1
         self.schedule.renewed(svid.not_before_s, svid.not_after_s)
         return self.current()
 
+    def fingerprint(self) -> str:
+        """Return that of the key which waits to be enrolled, making it if there is none.
+
+        Raises:
+            StorageError: when it cannot be made or kept.
+        """
+        return fingerprint(self._pending().csr_pem)
+
     def _ask(self) -> Svid:
-        trust = self._bundles.get(self._server.spiffe_id.trust_domain)
-        if trust is None:
-            raise IdentityError(
-                "no bundle for the enrolment port's trust domain",
-                reason="no-bundle",
-                where=str(self._folder / BUNDLES_FILE),
-                remedy="give the bundle that `plantroom identity bundle show` prints there",
-            )
         pending = self._pending()
-        token = self._token()
-        if self._svid is None:
-            return self._enrol(trust, pending, token)
+        trust = self._trust(pending)
+        if self._svid is None or self._attestor.every_time:
+            return self._enrol(trust, pending)
         try:
             answer = enrolment_client.renew(
                 self._server, trust, svid=self._svid, csr_pem=pending.csr_pem
             )
         except (RefusedError, UnreachableError):  # an SVID that does not verify is just cut off
-            if not token:  # a new token is the operator's way to let a refused one back in
+            if not self._attestor.ready():
                 raise
-            return self._enrol(trust, pending, token)
+            return self._enrol(trust, pending)
         return self._keep(answer, pending)
 
-    def _enrol(self, trust: TrustBundle, pending: KeyAndRequest, token: str) -> Svid:
-        if not token:
-            raise IdentityError(
-                "no SVID and no join token",
-                reason="no-token",
-                where=str(self._token_file),
-                remedy=f"plantroom identity token create {self._spiffe_id}",
-            )
-        answer = enrolment_client.enrol(self._server, trust, token=token, csr_pem=pending.csr_pem)
-        svid = self._keep(answer, pending)
-        atomic.remove(self._token_file)
+    def _enrol(self, trust: TrustBundle, pending: KeyAndRequest) -> Svid:
+        svid = self._keep(self._attestor.enrol(self._server, trust, pending), pending)
+        self._attestor.done()
         return svid
+
+    def _trust(self, pending: KeyAndRequest) -> TrustBundle:
+        """Return the bundle that pins the server; fetch it where only a root's hash was given."""
+        trust_domain = self._server.spiffe_id.trust_domain
+        if trust_domain in self._bundles:
+            return self._bundles[trust_domain]
+        pin = self._attestor.root_sha256() or (self._read(PIN_FILE) or b"").decode(
+            "ascii", "replace"
+        )
+        if not pin.strip():
+            raise IdentityError(
+                f"no bundle for {trust_domain}, key {fingerprint(pending.csr_pem)} waits",
+                reason="no-bundle",
+                where=str(self._folder / BUNDLES_FILE),
+                remedy="put what `plantroom identity bundle show` prints there, or its "
+                f"--format sha256 into {PIN_FILE}",
+            )
+        fetched = enrolment_client.fetch_bundle(self._server, root_sha256=pin.strip())
+        self._bundles[trust_domain] = fetched
+        write_bundles(self._folder, self._bundles)
+        return fetched
 
     def _keep(self, answer: Answer, pending: KeyAndRequest) -> Svid:
         svid = own_svid.read_svid(answer.chain_pem, pending.key_pem)
@@ -168,10 +191,6 @@ class EnrolledSource:
         atomic.write(self._folder / NEW_KEY_FILE, made.key_pem)
         atomic.write(self._folder / NEW_CSR_FILE, made.csr_pem)
         return made
-
-    def _token(self) -> str:
-        data = atomic.read(self._token_file, bytes_max=_FILE_BYTES_MAX)
-        return (data or b"").decode("ascii", "replace").strip()
 
     def _read(self, name: str) -> bytes | None:
         return atomic.read(self._folder / name, bytes_max=_FILE_BYTES_MAX)

@@ -9,11 +9,12 @@ import json
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from plantroom.certs import bundle
+from plantroom.certs.time_floor import NO_CHECK_TIME
 from plantroom.wire import tls
 from plantroom.wire.errors import IdentityError, RefusedError, UnreachableError
 from plantroom.wire.identity import Svid, TrustBundle
@@ -25,12 +26,16 @@ _GET_BUNDLE = b"GET /bundle HTTP/1.1\r\nHost: enrolment\r\n\r\n"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """Whom to ask: address, and the identity that it must prove."""
+    """Whom to ask: address, and the identity that it must prove.
+
+    `check_times` looks at a peer's times instead of OpenSSL, where the clock may be wrong.
+    """
 
     host: str
     port: int
     spiffe_id: SpiffeId
     timeout_s: float = 30.0
+    check_times: Callable[[Any], None] | None = None
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -45,7 +50,7 @@ class Answer:
 
 
 def enrol(server: Server, trust: TrustBundle, *, token: str, csr_pem: bytes) -> Answer:
-    """Ask for a first SVID with a join token.
+    """Ask for a first SVID with a join token, or (without) for a key that was admitted.
 
     Raises:
         RefusedError: with the server's reason.
@@ -53,7 +58,7 @@ def enrol(server: Server, trust: TrustBundle, *, token: str, csr_pem: bytes) -> 
         UnreachableError: when there is no answer in time.
     """
     table = {"token": token, "csr": csr_pem.decode()}
-    return _answer(server, _post(server, trust, None, "/enrol", table))
+    return answer_of(server, post(server, trust, "/enrol", table))
 
 
 def renew(server: Server, trust: TrustBundle, *, svid: Svid, csr_pem: bytes) -> Answer:
@@ -62,7 +67,8 @@ def renew(server: Server, trust: TrustBundle, *, svid: Svid, csr_pem: bytes) -> 
     Raises:
         as `enrol` does.
     """
-    return _answer(server, _post(server, trust, svid, "/renew", {"csr": csr_pem.decode()}))
+    table = {"csr": csr_pem.decode()}
+    return answer_of(server, post(server, trust, "/renew", table, svid=svid))
 
 
 def fetch_bundle(server: Server, *, root_sha256: str) -> TrustBundle:
@@ -97,9 +103,19 @@ def _bundle(server: Server, body: bytes) -> TrustBundle:
     return bundle.from_json(server.spiffe_id.trust_domain, body)
 
 
-def _post(
-    server: Server, trust: TrustBundle, svid: Svid | None, path: str, table: dict[str, str]
+def post(
+    server: Server,
+    trust: TrustBundle,
+    path: str,
+    table: Mapping[str, object],
+    *,
+    svid: Svid | None = None,
 ) -> Any:
+    """Send JSON and return the JSON that comes back.
+
+    Raises:
+        as `enrol` does.
+    """
     data = json.dumps(table).encode()
     head = b"POST %s HTTP/1.1\r\nHost: enrolment\r\nContent-Length: %d\r\n\r\n"
     body = _request(server, trust, svid, head % (path.encode(), len(data)) + data)
@@ -109,7 +125,12 @@ def _post(
         raise _bad_answer(server, "it is not JSON") from error
 
 
-def _answer(server: Server, table: Any) -> Answer:
+def answer_of(server: Server, table: Any) -> Answer:
+    """Read an answer that is an SVID.
+
+    Raises:
+        UnreachableError: when it is not one.
+    """
     if not isinstance(table, dict) or not isinstance(table.get("chain"), str):
         raise _bad_answer(server, "it has no chain")
     return Answer(
@@ -125,6 +146,8 @@ def _request(server: Server, trust: TrustBundle, svid: Svid | None, request: byt
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False  # the SPIFFE ID is the name
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    if server.check_times is not None:
+        context.verify_flags |= NO_CHECK_TIME
     for root in trust.roots_der:
         context.load_verify_locations(cadata=root)
     if svid is not None:
@@ -156,6 +179,8 @@ def _check(connection: ssl.SSLSocket, server: Server, trust: TrustBundle) -> Non
             reason="wrong-peer",
             where=str(server),
         )
+    if server.check_times is not None:
+        server.check_times(connection)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The enrolment port: `POST /enrol`, `POST /renew` and `GET /bundle` over HTTPS.
+"""The enrolment port over HTTPS: `/enrol`, `/attest`, `/attested`, `/renew` and `/bundle`.
 
 TLS 1.3; a client certificate is asked for and needed for `/renew` only. OpenSSL does not look at
 times here, so that a late one may come back (`plantroom.certs.window` does).
@@ -7,15 +7,19 @@ times here, so that a late one may come back (`plantroom.certs.window` does).
 import asyncio
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from plantroom.certs import bundle, window
+from plantroom.certs.attestation import Attestation
 from plantroom.certs.authority import Authority
 from plantroom.certs.enrolment import Enrolment, Grant
 from plantroom.certs.https import HttpsLimits, HttpsServer, Request, RequestRefusedError, Response
 from plantroom.certs.registry import Registry
+from plantroom.certs.time_floor import NO_CHECK_TIME
 from plantroom.wire import tls
 from plantroom.wire.clock import Clock, SystemClock
 from plantroom.wire.errors import IdentityError
@@ -23,8 +27,10 @@ from plantroom.wire.identity import Identity, IdentitySource, TrustBundle
 from plantroom.wire.metrics import Metric
 
 AUDIT = logging.getLogger("plantroom.certs.audit")
-NO_CHECK_TIME = ssl.VerifyFlags(0x200000)  # X509_V_FLAG_NO_CHECK_TIME
-_BAD_REQUEST = frozenset({"bad-request", "csr-bad", "csr-signature", "csr-key"})
+_STATUS = dict.fromkeys(("bad-request", "csr-bad", "csr-signature", "csr-key"), 400)
+_STATUS |= {"tpm-structure": 400, "not-found": 404, "busy": 429}
+T = TypeVar("T")
+Granted = Callable[[Grant], None]
 
 
 def enrolment_context(identity: Identity, trust_domain: str) -> ssl.SSLContext:
@@ -41,7 +47,7 @@ def enrolment_context(identity: Identity, trust_domain: str) -> ssl.SSLContext:
 class EnrolmentServer:
     """Enrols and renews for one trust domain; an async context manager, listening after `start`.
 
-    `source` says who this server is, and which bundles askers get.
+    `source` says who this server is, and which bundles askers get; `granted` hears of every SVID.
     """
 
     def __init__(  # noqa: PLR0913 -- limits are given by keyword
@@ -53,6 +59,8 @@ class EnrolmentServer:
         clock: Clock | None = None,
         late_s_max: int = window.LATE_S_MAX,
         limits: HttpsLimits | None = None,
+        attestation: Attestation | None = None,
+        granted: Granted | None = None,
     ) -> None:
         self._authority = authority
         self._source = source
@@ -62,7 +70,10 @@ class EnrolmentServer:
             bundles=self._bundles,
             clock=clock or SystemClock(),
             late_s_max=late_s_max,
+            attestation=attestation,
         )
+        self._tell = granted
+        self._worker = ThreadPoolExecutor(1, "certs.enrolment")  # a flood waits here, not others
         self._context: tuple[int, ssl.SSLContext] | None = None
         self._https = HttpsServer(self._answer, context=self._current_context, limits=limits)
         self.granted = 0
@@ -79,6 +90,7 @@ class EnrolmentServer:
         traceback: TracebackType | None,
     ) -> None:
         await self._https.__aexit__(kind, failure, traceback)
+        self._worker.shutdown(cancel_futures=True)
 
     async def start(self, host: str, port: int) -> int:
         """Listen, and return the bound port.
@@ -116,37 +128,46 @@ class EnrolmentServer:
         return self._context[1]
 
     async def _answer(self, request: Request) -> Response:
+        rules, body, peer = self._enrolment, request.body, request.peer
         match request.method, request.path:
             case "GET", "/bundle":
                 return Response(status=200, body=bundle.to_json(self._authority.bundle()))
             case "POST", "/enrol":
-                return await self._enrol(request)
+                grant = await self._decided(partial(rules.enrol, body, peer=peer))
+                return self._granted("enrolled", grant, request)
+            case "POST", "/attest":
+                challenge = await self._decided(partial(rules.challenge, body, peer=peer))
+                return Response(status=200, body=challenge)
+            case "POST", "/attested":
+                grant = await self._decided(partial(rules.attested, body))
+                return self._granted("attested", grant, request)
             case "POST", "/renew":
                 return await self._renew(request)
-            case _, "/bundle" | "/enrol" | "/renew":
+            case _, "/bundle" | "/enrol" | "/attest" | "/attested" | "/renew":
                 raise RequestRefusedError(405, "method")
         raise RequestRefusedError(404, "not-found")
 
-    async def _enrol(self, request: Request) -> Response:
-        try:
-            grant = await asyncio.to_thread(self._enrolment.enrol, request.body)
-        except IdentityError as error:
-            raise _refused(error, error.where) from error
-        return self._granted("enrolled", grant, request)
-
     async def _renew(self, request: Request) -> Response:
-        who = ""
         try:
             peer = self._enrolment.admit(request.connection, self._source.current())
-            who = str(peer.principal.spiffe_id)
-            grant = await asyncio.to_thread(self._enrolment.renew, peer, request.body)
+        except IdentityError as error:
+            raise _refused(error, error.where) from error
+        who = str(peer.principal.spiffe_id)
+        grant = await self._decided(partial(self._enrolment.renew, peer, request.body), who)
+        return self._granted("renewed", grant, request)
+
+    async def _decided(self, decide: Callable[[], T], who: str = "") -> T:
+        """Decide on the worker's thread; a refusal names who asked, as far as that is known."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._worker, decide)
         except IdentityError as error:
             raise _refused(error, who or error.where) from error
-        return self._granted("renewed", grant, request)
 
     def _granted(self, what: str, grant: Grant, request: Request) -> Response:
         self.granted += 1
         self.granted_late += grant.late_s > 0
+        if self._tell is not None:
+            self._tell(grant)
         AUDIT.info(
             "%s peer=%s id=%s serial=%s not_after_s=%d late_s=%d",
             what,
@@ -160,5 +181,5 @@ class EnrolmentServer:
 
 
 def _refused(error: IdentityError, who: str) -> RequestRefusedError:
-    status = 400 if error.reason in _BAD_REQUEST else 403
+    status = _STATUS.get(error.reason, 403)
     return RequestRefusedError(status, error.reason, what=error.what, where=who)

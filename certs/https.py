@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import h11
 
+from plantroom.certs.address_rate import AddressRate
 from plantroom.wire.errors import ConfigError, RefusedError
 from plantroom.wire.handshake import refusal_reason
 
@@ -30,10 +31,15 @@ SHUTDOWN_S_MAX = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpsLimits:
-    """What one server takes on. Beyond `connections_max` callers wait in the kernel's queue."""
+    """What one server takes on. Beyond `connections_max` callers wait in the kernel's queue.
+
+    An address that asks more often is cut off before its handshake, which is what costs.
+    """
 
     connections_max: int = 128
     connections_per_address_max: int = 64
+    connections_per_address_per_s: float = 20.0
+    connections_per_address_burst: int = 300
     handshake_s_max: float = 10.0
     request_s_max: float = 15.0
     header_bytes_max: int = 8 * 1024
@@ -92,6 +98,10 @@ class HttpsServer:
         self._limits = limits or HttpsLimits()
         self._slots = asyncio.Semaphore(self._limits.connections_max)
         self._by_address: Counter[str] = Counter()
+        self._rate = AddressRate(
+            per_s=self._limits.connections_per_address_per_s,
+            burst=self._limits.connections_per_address_burst,
+        )
         self._group = asyncio.TaskGroup()
         self._accepting: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -149,8 +159,8 @@ class HttpsServer:
         host, peer = str(address[0]), f"{address[0]}:{address[1]}"
         self._by_address[host] += 1
         try:
-            if self._by_address[host] > self._limits.connections_per_address_max:
-                self.refuse(peer, "too-many-connections")
+            if reason := self._too_much(host):
+                self.refuse(peer, reason)
                 accepted.close()
                 return
             await self._conversation(accepted, peer)
@@ -163,6 +173,12 @@ class HttpsServer:
             self._by_address[host] -= 1
             self._by_address += Counter()  # forgets those at zero
             self._slots.release()
+
+    def _too_much(self, host: str) -> str:
+        if self._by_address[host] > self._limits.connections_per_address_max:
+            return "too-many-connections"
+        allowed = self._rate.take(host, asyncio.get_running_loop().time())
+        return "" if allowed else "too-many-requests"
 
     def refuse(self, peer: str, reason: str, *, who: str = "-") -> None:
         """Count a refusal and write its line of the audit."""

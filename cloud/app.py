@@ -19,6 +19,7 @@ from plantroom.broker.admin import administered
 from plantroom.broker.catalog import open_sink
 from plantroom.broker.server import Broker
 from plantroom.certs import admission
+from plantroom.certs import attestation as attesting
 from plantroom.certs.authority import Authority
 from plantroom.certs.embedded import EmbeddedSource
 from plantroom.certs.enrolment_server import EnrolmentServer
@@ -137,7 +138,17 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
             clock=clock,
             volatile=(VIEW_FILTER,),
         )
-        enrolment = EnrolmentServer(authority, registry, front, clock=clock)
+        attestation = stack.enter_context(
+            attesting.opened(
+                registry,
+                ca_file=settings.identity.tpm_ca_file,
+                pcrs=settings.identity.tpm_pcrs,
+                clock=clock,
+            )
+        )
+        enrolment = EnrolmentServer(
+            authority, registry, front, clock=clock, attestation=attestation
+        )
         board = Board(devices_max=settings.views.devices_max)
         yield _Parts(
             settings=settings,

@@ -66,6 +66,12 @@ class IdentitySection:
         "", "File with buildings' trust bundles. Empty: `bundles.json` in the state folder, if any."
     )
 
+    tpm_ca_file: str = option(
+        "", "PEM certificates of those who sign the chips of gateways, intermediates as well."
+    )
+    tpm_pcrs: tuple[int, ...] = option(
+        tuple(range(8)), "Registers of a gateway's chip that are compared with its golden sets."
+    )
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpSection:

@@ -1,10 +1,14 @@
 """Every driver and every source of identities that a configuration can name."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from plantroom.certs.enrolled import EnrolledSource
+from plantroom.certs import attestors
+from plantroom.certs.enrolled import TOKEN_FILE, EnrolledSource
 from plantroom.certs.enrolment_client import Server
+from plantroom.certs.workload_feed import WorkloadFeed
+from plantroom.certs.workload_stream import ENDPOINT_VARIABLE, owners_of, socket_path
 from plantroom.device.driver import Driver
 from plantroom.device.drivers import replay, simulated
 from plantroom.device.identity import PemFiles, SvidSource
@@ -21,11 +25,18 @@ MakeSource = Callable[[DeviceSettings, Clock], SvidSource]
 def _enrolled(settings: DeviceSettings, clock: Clock) -> SvidSource:
     identity = settings.identity
     host, port = host_port(identity.enrol_address, "identity.enrol_address")
+    folder = settings.state / "identity"
     return EnrolledSource(
-        settings.state / "identity",
+        folder,
         spiffe_id=settings.spiffe_id,
         server=Server(host=host, port=port, spiffe_id=SpiffeId.parse(identity.gateway_id)),
-        token_file=Path(identity.join_token_file) if identity.join_token_file else None,
+        attestor=attestors.choose(
+            identity.attestor,
+            token_file=Path(identity.join_token_file or folder / TOKEN_FILE),
+            spiffe_id=settings.spiffe_id,
+            tpm=identity.tpm,
+            tpm_ek=identity.tpm_ek,
+        ),
         bundle_file=Path(identity.bundle_file) if identity.bundle_file else None,
         clock=clock,
     )
@@ -44,8 +55,19 @@ def _files(settings: DeviceSettings, _clock: Clock) -> SvidSource:
     )
 
 
+def _workload(settings: DeviceSettings, _clock: Clock) -> SvidSource:
+    identity = settings.identity
+    address = identity.workload_api or os.environ.get(ENDPOINT_VARIABLE, "")
+    owners = owners_of(identity.workload_owner)
+    return WorkloadFeed(socket_path(address), settings.spiffe_id, owners=owners)
+
+
 DRIVERS: Mapping[str, MakeDriver] = {"simulated": simulated.make, "replay": replay.make}
-IDENTITIES: Mapping[str, MakeSource] = {"enrol": _enrolled, "files": _files}
+IDENTITIES: Mapping[str, MakeSource] = {
+    "enrol": _enrolled,
+    "files": _files,
+    "workload-api": _workload,
+}
 
 
 def driver(settings: DeviceSettings, clock: Clock, report: Report) -> Driver:
@@ -57,12 +79,6 @@ def identity_source(settings: DeviceSettings, clock: Clock) -> SvidSource:
     """Make the source of identities that the settings name.
 
     Raises:
-        ConfigError: when it is not part of this version.
+        ConfigError: when what it needs is not set.
     """
-    make = IDENTITIES.get(settings.identity.provider)
-    if make is None:
-        raise ConfigError(
-            f"identity.provider {settings.identity.provider!r} is not part of this version",
-            remedy=f"write one of {', '.join(IDENTITIES)}",
-        )
-    return make(settings, clock)
+    return IDENTITIES[settings.identity.provider](settings, clock)

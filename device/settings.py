@@ -52,18 +52,33 @@ class IdentitySettings:
 
     provider: str = option(
         "enrol",
-        "enrol: from the gateway's issuer; files: from files that another tool rotates.",
+        "enrol: from the gateway's issuer; files: from files that another tool rotates;"
+        " workload-api: from SPIRE's agent, or another SPIFFE Workload API.",
         choices=("enrol", "files", "workload-api"),
     )
     enrol_address: str = option("127.0.0.1:18831", "Enrolment port of the gateway, host:port.")
     gateway_id: str = option(
         "spiffe://building-1.smart.local/agent/gateway", "The exact SPIFFE ID of the gateway."
     )
-    join_token_file: str = option("", "File with the join token; empty: join-token in the state.")
+    join_token_file: str = option(
+        "", "File with the join token or join code; empty: identity/join-token in the state."
+    )
+    attestor: str = option(
+        "join-token",
+        "What a first SVID is asked with; tpm: the chip, and then for every SVID anew.",
+        choices=("join-token", "tpm"),
+    )
+    tpm: str = option("/dev/tpmrm0", "attestor tpm: its device; unix:/path for swtpm.")
+    tpm_ek: str = option("rsa", "attestor tpm: which endorsement key.", choices=("rsa", "ecc"))
     bundle_file: str = option("", "Trust bundle that pins the gateway; empty: bundles.json there.")
     chain_file: str = option("", "provider files: PEM chain, leaf first.")
     key_file: str = option("", "provider files: PEM key.")
-    workload_api: str = option("", "provider workload-api: its endpoint, unix:/path.")
+    workload_api: str = option(
+        "", "provider workload-api: unix:/path of its socket. Empty: SPIFFE_ENDPOINT_SOCKET."
+    )
+    workload_owner: str = option(
+        "", "User who may own that socket, beside root and the agent's own."
+    )
     lightweight: bool = option(
         True, "Check the gateway with OpenSSL alone; false loads cryptography for every rule."
     )

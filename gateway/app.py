@@ -21,6 +21,7 @@ from plantroom.broker import segments
 from plantroom.broker.admin import administered
 from plantroom.broker.server import Broker
 from plantroom.certs import admission
+from plantroom.certs import attestation as attesting
 from plantroom.certs.authority import Authority
 from plantroom.certs.embedded import EmbeddedSource
 from plantroom.certs.enrolled_async import AsyncEnrolled
@@ -144,6 +145,14 @@ async def _opened(settings: GatewaySettings, folder: StateFolder) -> AsyncIterat
         registry = Registry.open(folder.registry, cloud_trust_domain=cloud_domain)
         stack.callback(registry.close)
         authority = Authority.open(folder.authority, settings.agent.trust_domain, clock=clock)
+        attestation = stack.enter_context(
+            attesting.opened(
+                registry,
+                ca_file=settings.identity.tpm_ca_file,
+                pcrs=settings.identity.tpm_pcrs,
+                clock=clock,
+            )
+        )
         cloud = identities.cloud_source(settings, folder, names, clock)
         issuer = (authority, registry)
         building = identities.building_source(settings, folder, issuer, cloud, names)
@@ -172,7 +181,7 @@ async def _opened(settings: GatewaySettings, folder: StateFolder) -> AsyncIterat
             building=building,
             broker=await stack.enter_async_context(administered(broker, folder.broker_socket)),
             enrolment=await stack.enter_async_context(
-                EnrolmentServer(authority, registry, building, clock=clock)
+                EnrolmentServer(authority, registry, building, clock=clock, attestation=attestation)
             ),
             board=Board(),
         )

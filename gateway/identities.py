@@ -1,15 +1,15 @@
 """Who this gateway is: issuer and server in the building, an enrolled client in the cloud."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from plantroom.certs import atomic
+from plantroom.certs import atomic, attestors
 from plantroom.certs.authority import Authority
 from plantroom.certs.bundle import all_from_json
 from plantroom.certs.embedded import EmbeddedSource
-from plantroom.certs.enrolled import BUNDLES_FILE, EnrolledSource
+from plantroom.certs.enrolled import BUNDLES_FILE, TOKEN_FILE, EnrolledSource
 from plantroom.certs.enrolled_async import AsyncEnrolled
 from plantroom.certs.enrolment_client import Server
 from plantroom.certs.registry import Registry
@@ -55,7 +55,13 @@ def cloud_source(
         folder.uplink,
         spiffe_id=names.cloud,
         server=Server(host=host, port=port, spiffe_id=names.enrolment),
-        token_file=Path(identity.join_token_file) if identity.join_token_file else None,
+        attestor=attestors.choose(
+            identity.attestor,
+            token_file=Path(identity.join_token_file or folder.uplink / TOKEN_FILE),
+            spiffe_id=names.cloud,
+            tpm=identity.tpm,
+            tpm_ek=identity.tpm_ek,
+        ),
         bundle_file=Path(identity.bundle_file) if identity.bundle_file else None,
         clock=clock,
     )
@@ -100,7 +106,7 @@ def _known_bundles(
 
 
 async def follow_cloud(
-    cloud: IdentitySource, building: EmbeddedSource, renewed: Callable[[Identity], None]
+    cloud: IdentitySource, building: EmbeddedSource, renewed: Callable[[Identity], Awaitable[None]]
 ) -> None:
     """Trust the cloud's newest bundle in the building, and connect with the newest SVID."""
     revision = 0
@@ -109,4 +115,4 @@ async def follow_cloud(
         revision = identity.revision
         for bundle in identity.bundles.values():
             building.set_bundle(bundle)
-        renewed(identity)
+        await renewed(identity)

@@ -108,9 +108,22 @@ class IdentitySection:
         "", "File with the join token of the cloud. Empty: `uplink/join-token` in the state folder."
     )
     bundle_file: str = option(
+    attestor: str = option(
+        "join-token",
+        "What the cloud's first SVID is asked with; tpm: the chip, for every SVID anew.",
+        choices=("join-token", "tpm"),
+    )
+    tpm: str = option("/dev/tpmrm0", "attestor tpm: its device; unix:/path for swtpm.")
+    tpm_ek: str = option("rsa", "attestor tpm: which endorsement key.", choices=("rsa", "ecc"))
         "", "File with the cloud's trust bundle. Empty: `uplink/bundles.json` in the state folder."
     )
 
+    tpm_ca_file: str = option(
+        "", "PEM certificates of those who sign the chips of sensors, intermediates as well."
+    )
+    tpm_pcrs: tuple[int, ...] = option(
+        tuple(range(8)), "Registers of a sensor's chip that are compared with its golden sets."
+    )
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpSection:

@@ -17,7 +17,7 @@ def check(output: bytes) -> None:
     assert key_pem.startswith(b"-----BEGIN PRIVATE KEY-----")  # PKCS#8
     made = x509.load_pem_x509_csr(mark + rest)
     assert made.is_signature_valid
-    assert request.public_key(mark + rest) == key.public_key()
+    assert request.read(mark + rest).key == key.public_key()
     names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.UniformResourceIdentifier) == [SENSOR]
 

@@ -1,14 +1,15 @@
 """A device's identity in its folder: enrolled, renewed, refused, killed half way, come back."""
 
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from plantroom.certs import atomic, own_svid
+from plantroom.certs import atomic, attestation, own_svid
+from plantroom.certs.attestation import Attestation
 from plantroom.certs.authority import Authority
 from plantroom.certs.embedded import issue_svid
 from plantroom.certs.enrolled import (
@@ -22,7 +23,7 @@ from plantroom.certs.enrolled import (
     write_bundles,
     write_token,
 )
-from plantroom.certs.enrolment_client import Server
+from plantroom.certs.enrolment_client import Answer, Server
 from plantroom.certs.registry import Registry
 from plantroom.wire.errors import IdentityError, RefusedError, StorageError, UnreachableError
 from plantroom.wire.identity import Svid, TrustBundle
@@ -36,6 +37,12 @@ NOWHERE = Server(
     spiffe_id=SpiffeId("building-1.smart.local", "agent/gateway"),
     timeout_s=2,
 )
+
+
+@pytest.fixture
+def attests(registry: Registry, clock: Any) -> Iterator[Attestation]:
+    with attestation.opened(registry, ca_file="", pcrs=range(8), clock=clock) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -220,17 +227,35 @@ def test_an_impostor_of_the_port_gets_neither_token_nor_csr(  # noqa: PLR0913, P
     assert wrong_root.value.reason == "server-unverified"
 
 
-def test_an_answer_for_another_id_is_not_kept(
+def test_a_token_of_another_id_is_refused_and_not_spent(
     enrolment: Open, registry: Registry, folder: Path, sensor_id: SpiffeId
 ) -> None:
     other = SpiffeId.parse("spiffe://building-1.smart.local/agent/energy-001")
     registry.create(other)
-    write_token(folder, registry.token_create(other))
+    token = registry.token_create(other)
+    write_token(folder, token)
     with enrolment() as port:
         source = EnrolledSource(folder, spiffe_id=sensor_id, server=port.address)
-        with pytest.raises(IdentityError) as caught:
+        with pytest.raises(RefusedError) as caught:
             source.renew()
-    assert caught.value.reason == "wrong-id"
+        assert caught.value.reason == "wrong-id"
+        assert not (folder / SVID_FILE).exists()
+        write_bundles(folder.parent / "other", source._bundles)
+        write_token(folder.parent / "other", token)
+        right = EnrolledSource(folder.parent / "other", spiffe_id=other, server=port.address)
+        assert right.renew().svid.spiffe_id == other
+
+
+def test_an_answer_for_another_id_or_key_is_not_kept(
+    building: Authority, folder: Path, sensor_id: SpiffeId, gateway_id: SpiffeId
+) -> None:
+    source = EnrolledSource(folder, spiffe_id=sensor_id, server=NOWHERE)
+    pending = source._pending()
+    for given, reason in ((gateway_id, "wrong-id"), (sensor_id, "bad-key")):
+        chain = issue_svid(building, given, ttl_s=600).chain_pem
+        with pytest.raises(IdentityError) as caught:
+            source._keep(Answer(chain_pem=chain, bundles={}), pending)
+        assert caught.value.reason == reason
     assert not (folder / SVID_FILE).exists()
 
 
@@ -248,14 +273,10 @@ def test_a_bundle_never_goes_back(
     assert identity.bundles[building.trust_domain].sequence == 7
 
 
-def test_without_bundle_or_token_the_remedy_is_named(
-    tmp_path: Path, folder: Path, sensor_id: SpiffeId
-) -> None:
+def test_without_a_bundle_the_remedy_is_named(tmp_path: Path, sensor_id: SpiffeId) -> None:
     with pytest.raises(IdentityError, match="identity bundle show") as no_bundle:
         EnrolledSource(tmp_path / "empty", spiffe_id=sensor_id, server=NOWHERE).renew()
-    with pytest.raises(IdentityError, match="identity token create") as no_token:
-        EnrolledSource(folder, spiffe_id=sensor_id, server=NOWHERE).renew()
-    assert (no_bundle.value.reason, no_token.value.reason) == ("no-bundle", "no-token")
+    assert no_bundle.value.reason == "no-bundle"
 
 
 @pytest.mark.parametrize("form", ["pem", "bundle", "bundles"])
@@ -303,12 +324,17 @@ def test_the_device_does_not_load_cryptography_or_asyncio_for_its_identity() -> 
 @pytest.mark.parametrize(
     "damaged", [b"", b"garbage", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
 )
-def test_a_damaged_svid_is_set_aside_and_a_token_brings_a_new_one(
-    enrolment: Open, registry: Registry, folder: Path, sensor_id: SpiffeId, damaged: bytes
+def test_a_damaged_svid_is_set_aside_and_a_token_brings_a_new_one(  # noqa: PLR0913, PLR0917 -- fixtures
+    enrolment: Open,
+    attests: Attestation,
+    registry: Registry,
+    folder: Path,
+    sensor_id: SpiffeId,
+    damaged: bytes,
 ) -> None:
     registry.create(sensor_id)
     write_token(folder, registry.token_create(sensor_id))
-    with enrolment() as port:
+    with enrolment(attestation=attests) as port:
         EnrolledSource(folder, spiffe_id=sensor_id, server=port.address).renew()
         (folder / SVID_FILE).write_bytes(damaged)
         source = EnrolledSource(folder, spiffe_id=sensor_id, server=port.address)

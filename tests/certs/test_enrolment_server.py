@@ -76,24 +76,30 @@ def test_a_join_token_gives_the_svid_that_it_is_bound_to(
     assert issued.serial == svid.serial
 
 
-def test_a_csr_that_asks_for_another_id_gets_the_tokens(
-    enrolment: Open, registry: Registry, building: Authority, sensor_id: SpiffeId
+def test_a_csr_that_asks_for_another_id_is_refused_with_its_audit_row(  # noqa: PLR0913, PLR0917 -- fixtures
+    enrolment: Open,
+    registry: Registry,
+    building: Authority,
+    sensor_id: SpiffeId,
+    sensor_request: key_helper.KeyAndRequest,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     registry.create(sensor_id)
+    token, trust = registry.token_create(sensor_id), building.bundle()
     greedy = key_helper.make(SpiffeId.parse("spiffe://building-1.smart.local/agent/gateway"))
-    with enrolment() as port:
-        answer = enrolment_client.enrol(
-            port.address,
-            building.bundle(),
-            token=registry.token_create(sensor_id),
-            csr_pem=greedy.csr_pem,
-        )
-        svid = own_svid.read_svid(answer.chain_pem, greedy.key_pem)
-        assert svid.spiffe_id == sensor_id
-        again = enrolment_client.renew(
-            port.address, building.bundle(), svid=svid, csr_pem=greedy.csr_pem
-        )
-    assert own_svid.read_svid(again.chain_pem, greedy.key_pem).spiffe_id == sensor_id
+    svid = issue_svid(building, sensor_id, ttl_s=600)
+    with enrolment() as port, caplog.at_level(logging.WARNING, "plantroom.certs.audit"):
+        with pytest.raises(RefusedError) as first:
+            enrolment_client.enrol(port.address, trust, token=token, csr_pem=greedy.csr_pem)
+        with pytest.raises(RefusedError) as renewal:
+            enrolment_client.renew(port.address, trust, svid=svid, csr_pem=greedy.csr_pem)
+        assert (refusal(first), refusal(renewal)) == ("wrong-id", "wrong-id")
+        lines = [record.getMessage() for record in caplog.records]
+        assert all(line.endswith(f" id={sensor_id} reason=wrong-id") for line in lines)
+        assert len(lines) == 2
+        csr = sensor_request.csr_pem  # the token was not spent
+        assert enrolment_client.enrol(port.address, trust, token=token, csr_pem=csr)
+        assert enrolment_client.renew(port.address, trust, svid=svid, csr_pem=csr)
 
 
 def test_a_token_is_good_for_one_key_only(

@@ -32,7 +32,7 @@ def children() -> set[int]:
 def test_a_key_and_its_request_come_back_and_nothing_stays_open() -> None:
     before = descriptors()
     made = key_helper.make(SENSOR)
-    assert request.public_key(made.csr_pem)
+    assert request.read(made.csr_pem)
     assert made.key_pem.startswith(b"-----BEGIN PRIVATE KEY-----")
     assert descriptors() == before
 

@@ -15,7 +15,7 @@ EMPTY = x509.CertificateSigningRequestBuilder(subject_name=x509.Name([]))
 
 def reason(csr_pem: bytes) -> str | None:
     try:
-        request.public_key(csr_pem)
+        request.read(csr_pem)
     except IdentityError as error:
         return error.reason
     return None
