@@ -21,6 +21,7 @@ from plantroom.wire.errors import ConfigError, IdentityError, RefusedError, Unre
 from plantroom.wire.identity import Svid, TrustBundle
 from plantroom.wire.spiffe import SpiffeId
 
+ENDPOINT_VARIABLE = "SPIFFE_ENDPOINT_SOCKET"  # SPIFFE Workload Endpoint 4
 ANSWER_S_MAX = 10.0  # an agent gives the first message at once (SPIFFE Workload API 4.1)
 RETRY_S_MAX = 5.0  # the agent is on this machine: asking often costs nobody anything
 OVERDUE = 0.7  # agents renew at half life; one that is silent for so long is asked anew

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from plantroom.certs.workload_feed import WorkloadFeed
 from plantroom.device import catalog
 from plantroom.device.identity import PemFiles
 from plantroom.device.settings import (
@@ -71,8 +72,20 @@ def test_files_have_to_be_named(tmp_path: Path) -> None:
     assert isinstance(source, PemFiles)
 
 
-def test_source_that_is_not_part_of_this_version_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="workload-api"):
-        catalog.identity_source(
-            settings(tmp_path, IdentitySettings(provider="workload-api")), FakeClock()
+def test_the_workload_api_is_named_by_a_setting_or_by_its_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def source(address: str = "", owner: str = "") -> object:
+        identity = IdentitySettings(
+            provider="workload-api", workload_api=address, workload_owner=owner
         )
+        return catalog.identity_source(settings(tmp_path, identity), FakeClock())
+
+    monkeypatch.delenv("SPIFFE_ENDPOINT_SOCKET", raising=False)
+    assert isinstance(source("unix:/run/spire/agent.sock", "root"), WorkloadFeed)
+    with pytest.raises(ConfigError, match="not unix:/absolute/path"):
+        source()
+    with pytest.raises(ConfigError, match="no such user"):
+        source("unix:/run/spire/agent.sock", "nobody-of-that-name")
+    monkeypatch.setenv("SPIFFE_ENDPOINT_SOCKET", "unix:///run/spire/agent.sock")
+    assert isinstance(source(), WorkloadFeed)
