@@ -1,10 +1,43 @@
 """What every identity source of an asyncio process shares: the newest identity, and who waits."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
+from typing import Protocol
 
 from plantroom.wire.errors import IdentityError
-from plantroom.wire.identity import Identity, Svid, TrustBundle
+from plantroom.wire.identity import Identity, IdentitySource, Svid, TrustBundle
+
+
+class RunningSource(IdentitySource, Protocol):
+    """A source that gets and renews the identity itself."""
+
+    async def run(self) -> None:
+        """Get and renew the identity for ever."""
+        ...
+
+
+class OwnSource(RunningSource, Protocol):
+    """A source of who one is at home: it can be told of other trust domains."""
+
+    def set_bundle(self, bundle: TrustBundle) -> bool:
+        """Trust another domain by this bundle; False if it is not taken."""
+        ...
+
+    def trust(self, bundle: TrustBundle) -> None:
+        """Trust another domain by this bundle, whatever was known of it before."""
+        ...
+
+
+async def known(source: RunningSource) -> Identity:
+    """Run a source until there is an identity, and return it."""
+    with contextlib.suppress(IdentityError):
+        return source.current()
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(source.run(), name="certs.first-identity")
+        identity = await source.changed(0)
+        running.cancel()
+    return identity
 
 
 class IdentityHolder:

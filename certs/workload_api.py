@@ -27,12 +27,21 @@ _READ_BYTES_MAX = 64 * 1024
 class WorkloadApiSource(IdentityHolder):
     """The SVID with `spiffe_id`, of those that the agent at the socket `path` gives us.
 
-    `owners`: users beside root and our own who may listen there. `set_bundle` adds what is known
-    of another trust domain at first hand: it stands in front of the agent's federated copy.
+    `owners`: users beside root and our own who may listen there. `told_of`: trust domains whose
+    bundle may also come from elsewhere, at first hand: that one stands in front of the agent's
+    federated copy, which may be an old one.
     """
 
-    def __init__(self, path: Path, spiffe_id: SpiffeId, *, owners: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        spiffe_id: SpiffeId,
+        *,
+        owners: Collection[int] = (),
+        told_of: Collection[str] = (),
+    ) -> None:
         super().__init__()
+        self._told_of = frozenset(told_of)
         self._path = path
         self._spiffe_id = spiffe_id
         self._owners = owners
@@ -42,13 +51,19 @@ class WorkloadApiSource(IdentityHolder):
         self.last_error: Exception | None = None
 
     def set_bundle(self, bundle: TrustBundle) -> bool:
-        """Trust another domain by this bundle; False for one's own, which only the agent tells."""
-        if bundle.trust_domain == self._spiffe_id.trust_domain:
+        """Trust another domain by this bundle; False where only the agent may say that."""
+        if bundle.trust_domain not in self._told_of:
             return False
+        self.trust(bundle)
+        return True
+
+    def trust(self, bundle: TrustBundle) -> None:
+        """Trust another domain by this bundle, whatever the agent says of it."""
+        if bundle.trust_domain == self._spiffe_id.trust_domain:
+            return
         if self._first_hand.get(bundle.trust_domain) != bundle:
             self._first_hand[bundle.trust_domain] = bundle
             self._publish_news()
-        return True
 
     async def run(self) -> None:
         """Hold the stream open for ever; a broken one is opened again, and said in the log."""

@@ -13,9 +13,9 @@ from plantroom.certs.enrolled import KEY_FILE, SVID_FILE, EnrolledSource, write_
 from plantroom.certs.enrolled_async import AsyncEnrolled
 from plantroom.certs.enrolment_client import Server
 from plantroom.certs.files import FileSource
-from plantroom.certs.holder import IdentityHolder
+from plantroom.certs.holder import IdentityHolder, known
 from plantroom.wire.errors import IdentityError
-from plantroom.wire.identity import Identity, IdentitySource
+from plantroom.wire.identity import Identity, IdentitySource, Svid
 from plantroom.wire.spiffe import SpiffeId
 
 Make = Callable[[Path, Authority, SpiffeId], IdentityHolder]
@@ -83,5 +83,33 @@ def test_a_source_without_an_svid_says_so_and_can_be_waited_for(
         await asyncio.sleep(0)
         source.publish(issue_svid(building, sensor_id, ttl_s=600), {})
         assert (await asyncio.wait_for(waiting, 5)).revision == 1
+
+    asyncio.run(scenario())
+
+
+class Late(IdentityHolder):
+    """Has its SVID after a while, and would run for ever."""
+
+    def __init__(self, svid: Svid) -> None:
+        super().__init__()
+        self._svid = svid
+        self.stopped = False
+
+    async def run(self) -> None:
+        try:
+            await asyncio.sleep(0)
+            self.publish(self._svid, {})
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self.stopped = True
+
+
+def test_a_source_is_run_until_it_is_known(building: Authority, sensor_id: SpiffeId) -> None:
+    async def scenario() -> None:
+        source = Late(issue_svid(building, sensor_id, ttl_s=600))
+        identity = await asyncio.wait_for(known(source), 5)
+        assert identity is source.current()
+        assert source.stopped
+        assert await known(source) is identity
 
     asyncio.run(scenario())

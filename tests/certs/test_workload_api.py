@@ -11,6 +11,7 @@ from plantroom.certs import workload_api
 from plantroom.certs.authority import Authority
 from plantroom.certs.embedded import issue_svid
 from plantroom.certs.workload_api import WorkloadApiSource
+from plantroom.wire.identity import TrustBundle
 from plantroom.wire.spiffe import SpiffeId
 from tests.fakes.workload_agent import Agent, offer, response
 
@@ -126,13 +127,14 @@ def test_a_bundle_known_at_first_hand_stands_before_the_agents_copy(
     newer = Authority.open(tmp_path / "newer", cloud.trust_domain, clock=building._clock).bundle()
 
     async def scenario(agent: Agent) -> None:
-        source = WorkloadApiSource(path, sensor_id)
+        source = WorkloadApiSource(path, sensor_id, told_of=(cloud.trust_domain,))
         running = asyncio.create_task(source.run())
         async with asyncio.timeout(20):
             identity = await source.changed(0)
             assert identity.bundles[cloud.trust_domain].roots_der == cloud.bundle().roots_der
             assert source.set_bundle(newer)
-            assert not source.set_bundle(building.bundle())  # one's own comes from the agent alone
+            assert not source.set_bundle(TrustBundle(trust_domain="a.b", roots_der=()))
+            source.trust(building.bundle())  # one's own comes from the agent alone
             identity = await source.changed(identity.revision)
             assert identity.bundles[cloud.trust_domain] == newer
             assert source.set_bundle(newer)
