@@ -33,12 +33,12 @@ from plantroom.cloud.settings import CloudSettings
 from plantroom.cloud.state_folder import StateFolder
 from plantroom.cloud.status import Status
 from plantroom.cloud.store import Store, StoreReader
-from plantroom.policies.cached import CachedPoint
-from plantroom.policies.embedded import EmbeddedPoint
+from plantroom.policies import desk
+from plantroom.policies.desk import PolicyDesk, World
 from plantroom.views import web
 from plantroom.views.board import Board
 from plantroom.views.view_topics import ViewTopics
-from plantroom.wire import damage, tls, topics
+from plantroom.wire import alarm, damage, tls, topics
 from plantroom.wire.clock import Clock, SystemClock
 from plantroom.wire.errors import PlantroomError
 from plantroom.wire.metrics import Metric
@@ -100,6 +100,7 @@ class _Parts:
     clock: Clock
     front: EmbeddedSource
     ingestion: EmbeddedSource
+    policy: PolicyDesk
     registry_watch: admission.RegistryWatch
     store: Store
     broker: Broker
@@ -126,15 +127,14 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
         damage.check(path)
         store = catalog.STORES[settings.store.kind](path, belongs_by_name)
         stack.callback(store.close)
-        bundle = Path(settings.policy.bundle) if settings.policy.bundle else None
-        point = EmbeddedPoint.load(bundle, cloud_trust_domain=trust_domain)
-        watch = admission.RegistryWatch(registry, point, period_s=settings.policy.poll_s)
+        policy = await stack.enter_async_context(_policy(settings, folder, front))
+        watch = admission.RegistryWatch(registry, policy, period_s=settings.policy.poll_s)
         watch.load()
         broker = Broker(
             limits=settings.limits,
             store=sink,
             admit=admission.admit(front),
-            decisions=CachedPoint(point, clock, ttl_s_max=settings.policy.cache_ttl_s),
+            decisions=policy.decisions,
             clock=clock,
             volatile=(VIEW_FILTER,),
         )
@@ -155,6 +155,7 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
             clock=clock,
             front=front,
             ingestion=ingestion,
+            policy=policy,
             registry_watch=watch,
             store=store,
             broker=await stack.enter_async_context(administered(broker, folder.broker_socket)),
@@ -162,6 +163,19 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
             board=board,
             devices=Devices(board),
         )
+
+
+def _policy(
+    settings: CloudSettings, folder: StateFolder, front: EmbeddedSource
+) -> contextlib.AbstractAsyncContextManager[PolicyDesk]:
+    world = World(
+        clock=SystemClock(),
+        label=str(identities.service_id(settings.agent.trust_domain, FRONT)),
+        cloud_trust_domain=settings.agent.trust_domain,
+        state=folder.root,
+        identity=front,
+    )
+    return desk.opened(settings.policy, world)
 
 
 async def _run(parts: _Parts) -> None:
@@ -196,6 +210,7 @@ async def _run(parts: _Parts) -> None:
             tasks.create_task(stage, name=f"cloud.{name}")
 
         start("registry", parts.registry_watch.run())
+        start("policy", parts.policy.run(partial(_alarm, parts)))
         start("front-identity", parts.front.run())
         start("ingest-identity", parts.ingestion.run())
         start("rotation", admission.rotate(parts.front, context))
@@ -204,6 +219,14 @@ async def _run(parts: _Parts) -> None:
         if settings.views.publish:
             start("views", _view_topics(parts).run())
         start("http", _serve(parts, _web(parts, ingest, link)))
+
+
+async def _alarm(parts: _Parts, rule: str, text: str) -> None:
+    """Raise or clear an alarm of the cloud's own."""
+    make = alarm.raised if text else alarm.cleared
+    front = str(parts.front.current().svid.spiffe_id)
+    message = make(topics.CLOUD_SITE, rule, FRONT, text, parts.clock.wall_us())
+    await parts.broker.publish(message, publisher=front)
 
 
 def _show(board: Board, readings: Sequence[Reading], seen_us: int) -> None:
@@ -239,6 +262,7 @@ def _web(parts: _Parts, ingest: Ingest, link: IngestLink) -> Starlette:
             *status.metrics(parts.board),
             *parts.broker.metrics(),
             *parts.enrolment.metrics(),
+            *parts.policy.metrics(),
         ]
 
     return web.make_app(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from plantroom.broker.settings import BrokerLimits
 from plantroom.wire.errors import ConfigError, SpiffeIdError
+from plantroom.wire.policy_settings import PolicySection
 from plantroom.wire.settings import load, option, section
 from plantroom.wire.spiffe import SpiffeId
 
@@ -98,17 +99,6 @@ class ViewsSection:
     )
     publish: bool = option(True, "Publish `view` topics (JSON, retained, in memory only).")
     period_s: float = option(1.0, "At most one value a point in this time.", low=0.1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PolicySection:
-    """Who decides what a client may do: the Rego bundle, in this process."""
-
-    bundle: str = option("", "Folder of the bundle. Empty: the one that ships with Plantroom.")
-    cache_ttl_s: float = option(300.0, "Longest life of a cached decision.", low=0, high=300)
-    poll_s: float = option(
-        0.5, "How often registry and revocations are looked at.", low=0.1, high=5
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

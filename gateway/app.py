@@ -27,7 +27,7 @@ from plantroom.certs.embedded import EmbeddedSource
 from plantroom.certs.enrolled_async import AsyncEnrolled
 from plantroom.certs.enrolment_server import EnrolmentServer
 from plantroom.certs.registry import Registry
-from plantroom.gateway import crossing, identities, ingress, serving
+from plantroom.gateway import crossing, identities, ingress, policing, serving
 from plantroom.gateway.asking import Asking
 from plantroom.gateway.bridge import Bridge
 from plantroom.gateway.capabilities import Capabilities
@@ -39,6 +39,7 @@ from plantroom.gateway.ingress import Intake
 from plantroom.gateway.local_views import LocalViews, be_present
 from plantroom.gateway.measures import Measures, Sources
 from plantroom.gateway.pace import pace_of
+from plantroom.gateway.policing import Policing
 from plantroom.gateway.queue_schema import MIGRATIONS as QUEUE_TABLES
 from plantroom.gateway.room import limits_of
 from plantroom.gateway.salvage import Salvage, set_aside_in
@@ -46,8 +47,6 @@ from plantroom.gateway.settings import GatewaySettings, split_address
 from plantroom.gateway.spool import Queue
 from plantroom.gateway.state_folder import Reserve, StateFolder
 from plantroom.gateway.tables import Life
-from plantroom.policies.cached import CachedPoint
-from plantroom.policies.embedded import EmbeddedPoint
 from plantroom.views import web
 from plantroom.views.board import Board
 from plantroom.views.view_topics import ViewTopics
@@ -92,7 +91,7 @@ class _Parts:
     names: Names
     database: Database
     queue: Queue
-    registry_watch: admission.RegistryWatch
+    policy: Policing
     cloud: AsyncEnrolled
     building: EmbeddedSource
     broker: Broker
@@ -156,15 +155,14 @@ async def _opened(settings: GatewaySettings, folder: StateFolder) -> AsyncIterat
         cloud = identities.cloud_source(settings, folder, names, clock)
         issuer = (authority, registry)
         building = identities.building_source(settings, folder, issuer, cloud, names)
-        bundle = Path(settings.policy.bundle) if settings.policy.bundle else None
-        point = EmbeddedPoint.load(bundle, cloud_trust_domain=cloud_domain)
-        watch = admission.RegistryWatch(registry, point, period_s=settings.policy.poll_s)
-        watch.load()
+        policy = await stack.enter_async_context(
+            policing.opened(settings, folder, registry, building, clock=clock)
+        )
         broker = Broker(
             limits=settings.limits,
             store=sinks.sqlite_sink(database),
             admit=admission.admit(building),
-            decisions=CachedPoint(point, clock, ttl_s_max=settings.policy.cache_ttl_s),
+            decisions=policy.decisions,
             clock=clock,
             taps=(topics.subscription(ingress.TELEMETRY, settings.agent.site),),
             volatile=(topics.subscription("view/{device}/{point}", settings.agent.site),),
@@ -176,7 +174,7 @@ async def _opened(settings: GatewaySettings, folder: StateFolder) -> AsyncIterat
             names=names,
             database=database,
             queue=queue,
-            registry_watch=watch,
+            policy=policy,
             cloud=cloud,
             building=building,
             broker=await stack.enter_async_context(administered(broker, folder.broker_socket)),
@@ -288,7 +286,8 @@ def _bridge(parts: _Parts, upward: Upward, asking: Asking) -> Bridge:
 
 def _measures(parts: _Parts, bridge: Bridge, holding: Holding) -> Measures:
     def others() -> Iterable[Metric]:
-        return [*parts.broker.metrics(), *parts.enrolment.metrics()]
+        own = (parts.broker, parts.enrolment, parts.policy)
+        return [metric for part in own for metric in part.metrics()]
 
     reserve = Reserve(parts.folder.reserve, parts.settings.queue.reserve_bytes)
     return Measures(
@@ -303,7 +302,7 @@ def _measures(parts: _Parts, bridge: Bridge, holding: Holding) -> Measures:
             building=parts.building,
             cloud=parts.cloud,
             holding=holding,
-            policy=parts.registry_watch.status,
+            policy=parts.policy.status,
             others=others,
         )
     )
@@ -358,7 +357,7 @@ async def _run(parts: _Parts, stages: _Stages) -> None:
         def start(name: str, stage: Coroutine[None, None, object]) -> None:
             tasks.create_task(stage, name=f"gateway.{name}")
 
-        start("registry", parts.registry_watch.run())
+        start("policy", parts.policy.run(parts.publish))
         start("building-identity", parts.building.run())
         start("rotate", admission.rotate(parts.building, context))
         start("derive", stages.deriver.run())

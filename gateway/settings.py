@@ -7,6 +7,7 @@ from pathlib import Path
 
 from plantroom.broker.settings import BrokerLimits
 from plantroom.wire.errors import ConfigError, SpiffeIdError, TopicError
+from plantroom.wire.policy_settings import PolicySection
 from plantroom.wire.settings import load, option, section
 from plantroom.wire.spiffe import SpiffeId
 from plantroom.wire.topics import check_level
@@ -159,13 +160,12 @@ class ViewsSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PolicySection:
-    """Who decides what a client may do: the Rego bundle, in this process."""
+class GatewayPolicySection(PolicySection):
+    """Who decides what a client may do, and where sensors and OPA clients ask."""
 
-    bundle: str = option("", "Folder of the bundle. Empty: the one that ships with Plantroom.")
-    cache_ttl_s: float = option(300.0, "Longest life of a cached decision.", low=0, high=300)
-    poll_s: float = option(
-        0.5, "How often registry and revocations are looked at.", low=0.1, high=5
+    host: str = option("127.0.0.1", "Address of the policy port.")
+    port: int = option(
+        0, "OPA's REST data API over mutual TLS, answered here. 0: none.", low=0, high=65_535
     )
 
 
@@ -189,7 +189,7 @@ class GatewaySettings:
     identity: IdentitySection = section(IdentitySection)
     http: HttpSection = section(HttpSection)
     views: ViewsSection = section(ViewsSection)
-    policy: PolicySection = section(PolicySection)
+    policy: GatewayPolicySection = section(GatewayPolicySection)
     log: LogSection = section(LogSection)
 
 

@@ -17,6 +17,8 @@ from plantroom.wire.errors import ConfigError
 
 FILE_BYTES_MAX = 1024 * 1024
 FILES_MAX = 256
+MANIFEST, SIGNATURES = ".manifest", ".signatures.json"
+_TEST = "_test.rego"
 OUTSIDE = ("registry", "revocation", "system")
 _REMEDY = "restore the file, or point at a folder with a whole bundle"
 
@@ -41,32 +43,73 @@ def load(folder: Path) -> Bundle:
     Raises:
         ConfigError: naming the file and what is wrong with it.
     """
-    manifest_text = _text(folder / ".manifest")
-    manifest = _json(manifest_text, folder / ".manifest")
+    return parse(read(folder), folder)
+
+
+def read(folder: Path) -> dict[str, str]:
+    """Return the text of every file that belongs to the bundle in `folder`, by its name there.
+
+    Raises:
+        ConfigError: naming the file that cannot be read.
+    """
+    return {path.relative_to(folder).as_posix(): _text(path) for path in files_of(folder)}
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return the files that make up the bundle in `folder`: those that OPA would load as well.
+
+    Raises:
+        ConfigError: when there are too many, or OPA would load data that would not be seen here.
+    """
+    yaml = next(iter([*folder.rglob("data.yaml"), *folder.rglob("data.yml")]), None)
+    if yaml is not None:
+        raise _error("data are JSON here: OPA would load this file and we would not", yaml)
+    signatures = folder / SIGNATURES
+    found = [folder / MANIFEST, *([signatures] if signatures.exists() else [])]
+    found += sorted([*folder.rglob("*.rego"), *folder.rglob("data.json")])
+    if len(found) > FILES_MAX:
+        raise _error(f"{len(found)} files, at most {FILES_MAX} may be", folder)
+    return found
+
+
+def parse(files: Mapping[str, str], folder: Path) -> Bundle:
+    """Make a bundle of its files' texts; `folder` is what errors call the place they are from.
+
+    Raises:
+        ConfigError: naming the file and what is wrong with it.
+    """
+    if MANIFEST not in files:
+        raise _error("cannot be read (there is none)", folder / MANIFEST)
+    manifest = _json(files[MANIFEST], folder / MANIFEST)
     roots = manifest.get("roots")
     if not isinstance(roots, list) or not roots or not all(isinstance(r, str) and r for r in roots):
-        raise _error("`roots` is not a list of names", folder / ".manifest")
+        raise _error("`roots` is not a list of names", folder / MANIFEST)
     if {root.split("/")[0] for root in roots} & set(OUTSIDE):
-        raise _error(f"`roots` may not hold {', '.join(OUTSIDE)}", folder / ".manifest")
-    digest = hashlib.sha256(manifest_text.encode())
-    rego: list[tuple[str, str]] = []
+        raise _error(f"`roots` may not hold {', '.join(OUTSIDE)}", folder / MANIFEST)
+    rego = [(name, text) for name, text in sorted(files.items()) if name.endswith(".rego")]
+    if not rego:
+        raise _error("no .rego file", folder)
     data: dict[str, Any] = {}
-    for path in _files(folder):
-        name, text = path.relative_to(folder).as_posix(), _text(path)
-        if path.suffix == ".rego":
-            rego.append((name, text))
-        else:
-            _graft(data, path.relative_to(folder).parts[:-1], _json(text, path), path)
-        if not name.endswith("_test.rego"):
-            digest.update(f"\0{name}\0{text}".encode())
+    for name, text in sorted(files.items()):
+        if name.rpartition("/")[2] == "data.json":
+            _graft(data, tuple(name.split("/")[:-1]), _json(text, folder / name), folder / name)
     _check_roots(roots, _leaf_paths(data, roots), folder)
     return Bundle(
-        revision=f"{manifest.get('revision', '')}+{digest.hexdigest()[:12]}",
+        revision=f"{manifest.get('revision', '')}+{_digest(files)}",
         roots=tuple(roots),
-        modules=tuple(module for module in rego if not module[0].endswith("_test.rego")),
-        tests=tuple(module for module in rego if module[0].endswith("_test.rego")),
+        modules=tuple(module for module in rego if not module[0].endswith(_TEST)),
+        tests=tuple(module for module in rego if module[0].endswith(_TEST)),
         data=data,
     )
+
+
+def _digest(files: Mapping[str, str]) -> str:
+    """Return the digest of all that decides: tests and signatures do not."""
+    digest = hashlib.sha256()
+    for name, text in sorted(files.items()):
+        if not name.endswith(_TEST) and name != SIGNATURES:
+            digest.update(f"\0{name}\0{text}".encode())
+    return digest.hexdigest()[:12]
 
 
 def check_packages(bundle: Bundle, packages: Iterable[str]) -> None:
@@ -85,15 +128,6 @@ def check_packages(bundle: Bundle, packages: Iterable[str]) -> None:
             node = node[level]
         else:
             raise _error("data lie under a package's path and would override its rules", package)
-
-
-def _files(folder: Path) -> list[Path]:
-    found = sorted([*folder.rglob("*.rego"), *folder.rglob("data.json")])
-    if not any(path.suffix == ".rego" for path in found):
-        raise _error("no .rego file", folder)
-    if len(found) > FILES_MAX:
-        raise _error(f"{len(found)} files, at most {FILES_MAX} may be", folder)
-    return found
 
 
 def _text(path: Path) -> str:

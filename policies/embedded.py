@@ -28,8 +28,8 @@ _NOBODY = Question(spiffe_id="", cert_serial="", client_id="", action="connect")
 class EmbeddedPoint:
     """Answers at once, on the thread that made it, from the bundle and what `update` was given.
 
-    Before the first `update` nobody is registered and there is no revocation data: everybody is
-    denied.
+    The engine in it ends on that thread too: `close` it there. Before the first `update` nobody is
+    registered and there is no revocation data: everybody is denied.
     """
 
     def __init__(self, rules: Bundle, *, cloud_trust_domain: str = CLOUD_TRUST_DOMAIN) -> None:
@@ -40,9 +40,10 @@ class EmbeddedPoint:
         self._generation = 0
         self._registry: Mapping[str, Any] = {"devices": {}}
         self._revocation: Mapping[str, Any] | None = None
-        self._rules, self._compiled = rules, rego.compile_rules(rules)
+        self._rules = rules
+        self._compiled: rego.Engine | None = rego.compile_rules(rules)
         self._document = self._data(self._registry, self._revocation)
-        self._engine = rego.with_data(self._compiled, self._document)
+        self._engine: rego.Engine | None = rego.with_data(self._compiled, self._document)
         self._probe(self._engine)
 
     @classmethod
@@ -85,8 +86,8 @@ class EmbeddedPoint:
         Raises:
             ConfigError: when one is not of its form; the old ones stay.
         """
-        new_registry = self._registry if registry is None else _checked_registry(registry)
-        new_revocation = self._revocation if revocation is None else _checked_revocation(revocation)
+        new_registry = self._registry if registry is None else checked_registry(registry)
+        new_revocation = self._revocation if revocation is None else checked_revocation(revocation)
         document = self._data(new_registry, new_revocation)
         if document == self._document:
             return
@@ -119,6 +120,8 @@ class EmbeddedPoint:
         decision_id = f"{self._prefix}-{self._count:x}"
         if threading.get_ident() != self._thread:
             return self._denial("wrong-thread", decision_id)
+        if self._engine is None:
+            return self._denial("closed", decision_id)
         try:
             document = rego.evaluate(self._engine, ENTRY, answer.document_of(question))
         except (KeyboardInterrupt, SystemExit):
@@ -135,6 +138,24 @@ class EmbeddedPoint:
     async def decide(self, question: Question) -> Decision:
         """Answer, as `now` does."""
         return self.now(question)
+
+    async def query(self, path: str, document: object) -> list[object]:
+        """Return what there is at a path (`mqtt/authz/allow`) for an input: one value, or none.
+
+        Raises:
+            ConfigError: when it cannot be evaluated.
+            ValueError, TypeError: when the document is not JSON.
+        """
+        if self._engine is None:
+            raise ConfigError("policy engine is closed")
+        return rego.value_of(self._engine, f"data.{path.replace('/', '.')}", document)
+
+    def close(self) -> None:
+        """Let the engine go, on the thread that it belongs to; everything after it is denied."""
+        if threading.get_ident() != self._thread:
+            raise RuntimeError("a policy engine is closed on the thread that made it")
+        self._engine = self._compiled = None
+        self._listeners.clear()
 
     def _denial(self, reason: str, decision_id: str) -> Decision:
         return answer.denial(reason, decision_id=decision_id, source=SOURCE, revision=self.revision)
@@ -169,7 +190,12 @@ class EmbeddedPoint:
             )
 
 
-def _checked_registry(registry: Mapping[str, Any]) -> Mapping[str, Any]:
+def checked_registry(registry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a registry if it has the form that every policy may rely on.
+
+    Raises:
+        ConfigError: when it has not.
+    """
     devices = registry.get("devices")
     if not isinstance(devices, Mapping):
         raise ConfigError("policy data: registry.devices is not a map")
@@ -179,7 +205,12 @@ def _checked_registry(registry: Mapping[str, Any]) -> Mapping[str, Any]:
     return registry
 
 
-def _checked_revocation(revocation: Mapping[str, Any]) -> Mapping[str, Any]:
+def checked_revocation(revocation: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return revocations if they have the form that every policy may rely on.
+
+    Raises:
+        ConfigError: when they have not.
+    """
     generation = revocation.get("generation")
     if not isinstance(generation, int) or isinstance(generation, bool):
         raise ConfigError("policy data: revocation.generation is not a number")

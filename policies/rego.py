@@ -11,7 +11,6 @@ Facts about the engine (gordon-to-regorus 0.13.0) that shape this module and its
 """
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import regorus  # type: ignore[import-untyped] # a Rust extension without stubs
@@ -53,22 +52,41 @@ def with_data(compiled: Engine, document: str) -> Engine:
     return engine
 
 
-def evaluate(engine: Engine, rule: str, document: Mapping[str, Any]) -> Any:
+def evaluate(engine: Engine, rule: str, document: object) -> Any:
     """Return a rule's value for an input; an undefined one is the text `<undefined>`.
 
     Raises:
         ConfigError: when a rule of the bundle cannot be evaluated.
         ValueError, TypeError: when the document is not JSON that the engine takes.
     """
+    _set_input(engine, document)
+    try:
+        return json.loads(engine.eval_rule_as_json(rule))
+    except RuntimeError as error:
+        raise _broken(error) from error
+
+
+def value_of(engine: Engine, path: str, document: object) -> list[Any]:
+    """Return what there is at any path, a package's too, for an input: one value, or none.
+
+    Raises:
+        ConfigError: when it cannot be evaluated.
+        ValueError, TypeError: when the document is not JSON that the engine takes.
+    """
+    _set_input(engine, document)
+    try:
+        found = json.loads(engine.eval_query_as_json(path))
+    except RuntimeError as error:
+        raise _broken(error) from error
+    return [row["expressions"][0]["value"] for row in found.get("result", ())]
+
+
+def _set_input(engine: Engine, document: object) -> None:
     text = json.dumps(document, allow_nan=False)
     try:
         engine.set_input_json(text)
     except RuntimeError as error:
         raise ValueError(f"input: {one_line(error)}") from error
-    try:
-        return json.loads(engine.eval_rule_as_json(rule))
-    except RuntimeError as error:
-        raise _broken(error) from error
 
 
 def one_line(fault: BaseException) -> str:

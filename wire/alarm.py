@@ -15,7 +15,18 @@ CONTENT_TYPE = "application/json"
 
 def raised(site: str, rule: str, device: str, text: str, at_us: int) -> Message:
     """Return the message that raises an alarm; the same alarm again replaces it."""
-    said = {"state": "raised", "rule": rule, "device": device, "text": text, "at": format_us(at_us)}
+    return _said("raised", site, rule, device, text, at_us)
+
+
+def cleared(site: str, rule: str, device: str, text: str, at_us: int) -> Message:
+    """Return the message that says that what was raised is over."""
+    return _said("cleared", site, rule, device, text, at_us)
+
+
+def _said(  # noqa: PLR0913, PLR0917 -- the fields of an alarm
+    state: str, site: str, rule: str, device: str, text: str, at_us: int
+) -> Message:
+    said = {"state": state, "rule": rule, "device": device, "text": text, "at": format_us(at_us)}
     return Message(
         topic=topics.build(PATTERN, site, rule, device),
         payload=json.dumps(said).encode(),

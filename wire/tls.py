@@ -85,10 +85,26 @@ class _CheckingSocket(ssl.SSLSocket):
             raise
 
 
+class _CheckingObject(ssl.SSLObject):
+    """The same for asyncio, which has no socket to check; it takes `SSLError` for a refusal."""
+
+    context: "_CheckingContext"
+
+    def do_handshake(self) -> None:
+        super().do_handshake()
+        try:
+            _check_server(self, self.context.identity, self.context.server_ids)
+            if self.context.check is not None:
+                self.context.check(self)
+        except IdentityError as error:
+            raise ssl.SSLCertVerificationError(str(error)) from error
+
+
 class _CheckingContext(ssl.SSLContext):
     """Freed as soon as it is dropped: in no cycle, since every rotation makes a new one."""
 
     sslsocket_class = _CheckingSocket
+    sslobject_class = _CheckingObject
     identity: Identity
     server_ids: frozenset[SpiffeId]
     check: PeerCheck | None
