@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from plantroom.broker.memory import MemorySink
 from plantroom.broker.server import Broker
 from plantroom.broker.settings import BrokerLimits
@@ -22,7 +20,6 @@ from plantroom.cloud.sqlite_store import SqliteStore
 from plantroom.wire import envelope, tls
 from plantroom.wire.clock import SystemClock
 from plantroom.wire.envelope import Receipt
-from plantroom.wire.errors import UnreachableError
 from plantroom.wire.link import Message
 from tests.fakes.deliveries import delivery, reading
 
@@ -136,39 +133,3 @@ def test_connection_that_is_cut_comes_back_with_its_session(tmp_path: Path) -> N
             assert made.link.connected
 
     asyncio.run(main())
-
-
-def test_a_stop_in_the_moment_in_which_the_connection_breaks_is_heeded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Python 3.11's TaskGroup forgets that it was cancelled when a task of its own fails."""
-
-    async def scenario() -> None:
-        async with bench(tmp_path) as opened:
-            begun, breaks = asyncio.Event(), asyncio.Event()
-
-            async def fill(_self: IngestLink, _link: object) -> None:
-                begun.set()
-                await breaks.wait()
-                raise UnreachableError("the front has stopped")
-
-            monkeypatch.setattr(IngestLink, "_fill", fill)
-            link = IngestLink(
-                opened.ingest,
-                opened.source,
-                address=opened.link._address,
-                server_id=opened.link._server_id,
-                group_max=8,
-                waiting_max=8,
-            )
-            task = asyncio.create_task(link.run())
-            async with asyncio.timeout(WAIT_S):
-                await begun.wait()
-                breaks.set()
-                await asyncio.sleep(0)  # the connection has broken, and nobody has heard of it
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
-            assert task.cancelled()
-
-    asyncio.run(scenario())

@@ -8,25 +8,27 @@ from typing import Any
 from plantroom.cloud.ingest import Ingest
 from plantroom.cloud.ingest_link import IngestLink
 from plantroom.cloud.membership import belongs_by_name
+from plantroom.cloud.service_link import ServiceLink
 from plantroom.cloud.sqlite_store import SqliteStore
 from tests.sim.disk import Disk
 from tests.sim.network import Front
 from tests.sim.process import POISON, Process
 
 
-class _SimIngestLink(IngestLink):
-    """Ingest's link over the simulated front."""
+class _SimServiceLink(ServiceLink):
+    """A service's link over the simulated front, which asks for no identity."""
 
-    def __init__(self, ingest: Ingest, front: Front) -> None:
-        self._front = front
+    def __init__(self, front: Front) -> None:
+        nobody: Any = None
         super().__init__(
-            ingest,
-            None,  # type: ignore[arg-type] # the front asks for no identity
+            "ingest",
+            nobody,
+            filters=("uplink",),
             address=lambda: ("", 0),
-            server_id=None,  # type: ignore[arg-type]
-            group_max=8,
+            server_id=nobody,
             waiting_max=64,
         )
+        self._front = front
 
     async def _session(self) -> None:
         async with (
@@ -37,6 +39,22 @@ class _SimIngestLink(IngestLink):
             self._link, self.trouble = link, ""
             self._linked.set()
             tasks.create_task(self._fill(link))
+
+
+class _SimIngestLink(IngestLink):
+    """Ingest's link over the simulated front."""
+
+    def __init__(self, ingest: Ingest, front: Front) -> None:
+        nobody: Any = None
+        super().__init__(
+            ingest,
+            nobody,
+            address=lambda: ("", 0),
+            server_id=nobody,
+            group_max=8,
+            waiting_max=64,
+        )
+        self._link = _SimServiceLink(front)
 
 
 class Cloud(Process):
