@@ -1,5 +1,6 @@
 """The numbers of MQTT: packet types and reason codes (MQTT 5.0 2.1.2, 2.4; 3.1.1 3.2.2.3)."""
 
+from collections.abc import Mapping
 from enum import IntEnum
 
 
@@ -55,6 +56,18 @@ class Code(IntEnum):
     PAYLOAD_FORMAT_INVALID = 0x99
     SHARED_SUBSCRIPTIONS_NOT_SUPPORTED = 0x9E
     MAXIMUM_CONNECT_TIME = 0xA0
+
+
+_PUBLISHED = frozenset(b"\x00\x10\x80\x83\x87\x90\x91\x97\x99")
+_RELEASED = frozenset(b"\x00\x92")
+# What a client may say: 3.4.2.1, 3.5.2.1, 3.6.2.1, 3.7.2.1, 3.14.2.1.
+CLIENT_CODES: Mapping[int, frozenset[int]] = {
+    PacketType.PUBACK: _PUBLISHED,
+    PacketType.PUBREC: _PUBLISHED,
+    PacketType.PUBREL: _RELEASED,
+    PacketType.PUBCOMP: _RELEASED,
+    PacketType.DISCONNECT: frozenset(b"\x00\x04\x80\x81\x82\x83\x90\x93\x94\x95\x96\x97\x98\x99"),
+}
 
 
 class ConnectReturn(IntEnum):

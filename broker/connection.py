@@ -193,6 +193,7 @@ class Connection(asyncio.Protocol):
                 packet_bytes_max=(
                     limits.packet_bytes_max if self.accepted else self._first_bytes(data, position)
                 ),
+                version=self.version,
             )
             if isinstance(found, int):
                 self._need = found
@@ -229,7 +230,8 @@ class Connection(asyncio.Protocol):
             self.handler.connect(self, data, start, end)
             return
         packet = decode.packet(header, data, start, end, self.version)
-        self.handler.packet(self, packet, data, position, end)
+        raw = data[position:end] if data[start - 1] else b""  # a padded length is not passed on
+        self.handler.packet(self, packet, raw)
 
     # -- stopping and going on
 

@@ -1,6 +1,6 @@
 """Bytes from a client to packets: pure, both versions; any bytes give a packet or a PacketError."""
 
-from plantroom.broker.codes import Code, PacketType
+from plantroom.broker.codes import CLIENT_CODES, Code, PacketType
 from plantroom.broker.errors import LimitError, MalformedError, ProtocolError
 from plantroom.broker.packets import (
     V5,
@@ -31,7 +31,7 @@ Frame = tuple[int, int, int]
 _FLAGS = {PacketType.PUBREL: 2, PacketType.SUBSCRIBE: 2, PacketType.UNSUBSCRIBE: 2}
 
 
-def frame(data: bytes, position: int, *, packet_bytes_max: int) -> Frame | int:
+def frame(data: bytes, position: int, *, packet_bytes_max: int, version: int) -> Frame | int:
     """Find the packet that starts at `position`: `(first byte, body start, body end)`.
 
     When it is not complete: how many bytes of data are needed, counted from `position`.
@@ -52,6 +52,8 @@ def frame(data: bytes, position: int, *, packet_bytes_max: int) -> Frame | int:
             break
     else:
         raise MalformedError("remaining length is longer than four bytes")
+    if byte == 0 and shift and version == V5:  # MQTT 3.1.1 does not forbid it
+        raise MalformedError("remaining length is not minimal")  # [MQTT-1.5.5-1]
     end = at + length
     if end - position > packet_bytes_max:  # [MQTT-3.2.2-15]
         raise LimitError(
@@ -116,9 +118,7 @@ def publish(header: int, data: bytes, start: int, end: int, version: int) -> Pub
             )  # [MQTT-3.3.4-6]
         if properties.get(Property.TOPIC_ALIAS) == 0:  # [MQTT-3.3.2-8]
             raise ProtocolError("topic alias 0", code=Code.TOPIC_ALIAS_INVALID)
-        response = properties.get(Property.RESPONSE_TOPIC, "x")
-        if not response or "#" in response or "+" in response:  # [MQTT-3.3.2-14]
-            raise ProtocolError("response topic is empty or has a wildcard")
+        _check_response(properties)
     return Publish(
         topic=topic,
         payload=data[position:end],
@@ -128,6 +128,12 @@ def publish(header: int, data: bytes, start: int, end: int, version: int) -> Pub
         packet_id=packet_id,
         properties=properties,
     )
+
+
+def _check_response(properties: Properties) -> None:
+    response = properties.get(Property.RESPONSE_TOPIC, "x")
+    if not response or "#" in response or "+" in response:  # [MQTT-3.3.2-14]
+        raise ProtocolError("response topic is empty or has a wildcard")
 
 
 def _packet_id(data: bytes, position: int, end: int) -> tuple[int, int]:
@@ -151,6 +157,10 @@ def connect(data: bytes, start: int, end: int) -> Connect:
         raise ProtocolError(
             f"protocol version {version} is not served", code=Code.UNSUPPORTED_PROTOCOL_VERSION
         )
+    if (
+        version == V5 and start and data[start - 1] == 0
+    ):  # the last byte of a length that is more than 0
+        raise MalformedError("remaining length is not minimal")  # [MQTT-1.5.5-1]
     flags, position = read_int(data, position, end, 1)
     _check_flags(flags, version)
     keepalive_s, position = read_int(data, position, end, 2)
@@ -200,6 +210,7 @@ def _will(flags: int, data: bytes, position: int, end: int, version: int) -> tup
     properties: Properties = NONE
     if version == V5:
         properties, position = parse(data, position, end, WILL)
+        _check_response(properties)
     topic, position = read_text(data, position, end)
     payload, position = read_binary(data, position, end)
     will = Publish(
@@ -216,11 +227,18 @@ def _acknowledgement(kind: int, data: bytes, start: int, end: int, version: int)
     packet_id, position = _packet_id(data, start, end)
     code = 0
     if version == V5 and position < end:
-        code, position = read_int(data, position, end, 1)
+        code, position = _reason(kind, data, position, end)
         if position < end:
             _, position = parse(data, position, end, kind)
     _nothing_left(position, end)
     return Acknowledgement(kind=kind, packet_id=packet_id, code=code)
+
+
+def _reason(kind: int, data: bytes, position: int, end: int) -> tuple[int, int]:
+    code, position = read_int(data, position, end, 1)
+    if code not in CLIENT_CODES[kind]:
+        raise MalformedError(f"reason code {code:#04x} is not for packet type {kind}")
+    return code, position
 
 
 def _subscribe(data: bytes, start: int, end: int, version: int) -> Subscribe:
@@ -275,7 +293,7 @@ def _unsubscribe(data: bytes, start: int, end: int, version: int) -> Unsubscribe
 def _disconnect(data: bytes, start: int, end: int, version: int) -> Disconnect:
     code, properties, position = 0, NONE, start
     if version == V5 and position < end:
-        code, position = read_int(data, position, end, 1)
+        code, position = _reason(PacketType.DISCONNECT, data, position, end)
         if position < end:
             properties, position = parse(data, position, end, PacketType.DISCONNECT)
     _nothing_left(position, end)

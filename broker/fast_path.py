@@ -105,6 +105,8 @@ class FastPath:
                         break
                 else:
                     break
+                if not byte:  # padded
+                    break
             end = at + length
             if end > have or end - position > limit or length < 4:
                 break

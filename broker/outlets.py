@@ -71,10 +71,8 @@ class Handler(Protocol):
         """Handle the first packet."""
         ...
 
-    def packet(
-        self, connection: "Connection", packet: Packet, data: bytes, position: int, end: int
-    ) -> None:
-        """Handle any other packet."""
+    def packet(self, connection: "Connection", packet: Packet, raw: bytes) -> None:
+        """Handle any other packet; `raw`: its bytes, empty where they are not to be passed on."""
         ...
 
     def connection_ended(self, connection: "Connection") -> None:

@@ -57,10 +57,8 @@ class PacketHandler:
         """Take a client that is gone off its session."""
         self._handshake.connection_ended(connection)
 
-    def packet(
-        self, connection: Connection, packet: Packet, data: bytes, position: int, end: int
-    ) -> None:
-        """Handle any other packet; `data[position:end]` is its bytes.
+    def packet(self, connection: Connection, packet: Packet, raw: bytes) -> None:
+        """Handle any other packet; `raw`: its bytes, empty where they are not to be passed on.
 
         Raises:
             PacketError: the connection has to be closed.
@@ -71,7 +69,7 @@ class PacketHandler:
             return
         match packet:
             case Publish():
-                self._publish(connection, client, packet, data[position:end])
+                self._publish(connection, client, packet, raw)
             case Acknowledgement():
                 self._acknowledgement(connection, client, packet)
             case Subscribe():

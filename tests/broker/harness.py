@@ -259,6 +259,14 @@ def packet(first: int, body: bytes) -> bytes:
     return bytes((first,)) + varint(len(body)) + body
 
 
+def padded(data: bytes) -> bytes:
+    """Write a packet's length in a byte more than it needs, as MQTT 3.1.1 does not forbid."""
+    at = 1
+    while data[at] > 127:
+        at += 1
+    return data[:at] + bytes((data[at] | 128, 0)) + data[at + 1 :]
+
+
 def text(value: str) -> bytes:
     return binary(value.encode())
 

@@ -15,7 +15,7 @@ LIMIT = 1 << 20
 
 
 def parse(data: bytes, version: int = 5) -> object:
-    found = decode.frame(data, 0, packet_bytes_max=LIMIT)
+    found = decode.frame(data, 0, packet_bytes_max=LIMIT, version=version)
     assert not isinstance(found, int)
     header, start, end = found
     assert end == len(data)
@@ -27,7 +27,7 @@ def test_any_bytes_give_a_packet_or_a_packet_error(data: bytes, version: int) ->
     position = 0
     try:
         while True:
-            found = decode.frame(data, position, packet_bytes_max=LIMIT)
+            found = decode.frame(data, position, packet_bytes_max=LIMIT, version=version)
             if isinstance(found, int):
                 assert found > len(data) - position
                 return
@@ -66,17 +66,17 @@ def test_publish_is_decoded_as_it_was_encoded(message: Publish) -> None:
 @pytest.mark.parametrize("cut", range(1, 20))
 def test_incomplete_packet_asks_for_more(cut: int) -> None:
     data = harness.publish("a/b", b"x" * 200)
-    needed = decode.frame(data[:cut], 0, packet_bytes_max=LIMIT)
+    needed = decode.frame(data[:cut], 0, packet_bytes_max=LIMIT, version=5)
     assert isinstance(needed, int)
     assert cut < needed <= len(data)
 
 
 def test_sizes_are_checked_before_the_body_is_there() -> None:
     with pytest.raises(LimitError) as caught:
-        decode.frame(b"\x30\xff\xff\x7f", 0, packet_bytes_max=1000)
+        decode.frame(b"\x30\xff\xff\x7f", 0, packet_bytes_max=1000, version=5)
     assert caught.value.code == Code.PACKET_TOO_LARGE
     with pytest.raises(MalformedError):
-        decode.frame(b"\x30\xff\xff\xff\xff", 0, packet_bytes_max=1000)
+        decode.frame(b"\x30\xff\xff\xff\xff", 0, packet_bytes_max=1000, version=5)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from tests.broker.harness import (
     Raw,
     connect,
     packet,
+    padded,
     publish,
     running,
     subscribe,
@@ -90,11 +91,18 @@ class Script:
 
     def whole(self) -> bytes:
         parts = [] if self.errs() else [self.connect()]
-        parts += [
-            self.rng.choice(self.wrong if self.errs() else self.right)()
-            for _ in range(self.rng.randrange(60))
-        ]
+        parts += [self.packet() for _ in range(self.rng.randrange(60))]
         return b"".join(parts)
+
+    def packet(self) -> bytes:
+        if self.errs():
+            return self.rng.choice(self.wrong)()
+        data = self.rng.choice(self.right)()
+        return padded(data) if self.pads() else data
+
+    def pads(self) -> bool:
+        """Whether a packet says its length at length: right in MQTT 3.1.1, wrong in 5."""
+        return self.rng.random() < (0.1 if self.version == 4 else self.mistakes / 10)
 
     def properties(self, fitting: tuple[Property, ...]) -> dict[int, Any]:
         rng = self.rng

@@ -8,7 +8,16 @@ import asyncio
 import pytest
 
 from plantroom.broker.properties import Property
-from tests.broker.harness import connect, packet, publish, running, subscribe, text
+from tests.broker.harness import (
+    DISCONNECT,
+    connect,
+    packet,
+    padded,
+    publish,
+    running,
+    subscribe,
+    text,
+)
 from tests.broker.statements import BOTH
 
 
@@ -71,6 +80,14 @@ V5_ONLY = {
     "property unknown": (packet(0x30, text("a") + b"\2\x7f\0"), 0x81),
     "property of another packet": (packet(0x30, text("a") + b"\3\x21\0\1"), 0x81),
     "payload format 2": (packet(0x30, text("a") + b"\2\1\2"), 0x82),
+    "length not minimal": (padded(b"\xc0\0"), 0x81),
+    "length of a publish not minimal": (padded(publish("a", version=5)), 0x81),
+    # [MQTT-3.4.2-1], [MQTT-3.5.2-1], [MQTT-3.6.2-1], [MQTT-3.7.2-1], [MQTT-3.14.2-1]
+    "PUBACK that says what PUBREL may": (b"\x40\3\0\1\x92", 0x81),
+    "PUBREC with a code that is none": (b"\x50\3\0\1\1", 0x81),
+    "PUBREL that says what PUBREC may": (b"\x62\3\0\1\x80", 0x81),
+    "PUBCOMP that says what PUBACK may": (b"\x70\3\0\1\x10", 0x81),
+    "DISCONNECT that is a server's": (b"\xe0\1\x8e", 0x81),
     "AUTH": (b"\xf0\0", 0x82),
     "no-local shared": (subscribe(("$share/g/a", 4), version=5), 0x82),
     "retain handling 3": (subscribe(("a", 0x30), version=5), 0x82),
@@ -115,6 +132,52 @@ def test_mqtt_5_says_which_rule_it_was(name: str) -> None:
             first, body = await raw.frame()
             assert (first, body[0]) == (0xE0, code)
             assert await raw.closed()
+
+    asyncio.run(scenario())
+
+
+def test_padded_length_of_mqtt_3_1_1_reaches_everybody_in_its_shortest_form() -> None:
+    async def scenario() -> None:
+        async with running() as live:
+            here = [await live.client(f"here-{v}", version=v) for v in (4, 5)]
+            away = await live.client("away", clean=False)
+            for raw in (*here, away):
+                await raw.subscribe(("a", 1))
+            away.send(DISCONNECT)
+            assert await away.closed()
+            device = await live.open()
+            device.send(padded(connect("device")), padded(publish("a", b"0", qos=0)))
+            device.send(padded(publish("a", b"1", packet_id=7)), padded(publish("a", b"", qos=0)))
+            assert [first for first, _ in await device.frames(2)] == [0x20, 0x40]
+            here.append(await live.client("away", clean=False))
+            for raw in here[:2]:  # QoS 0 does not wait for QoS 1
+                assert {body[-1:] for _, body in await raw.frames(3)} >= {b"0", b"1"}
+            first, body = await here[2].frame()
+            assert (first, body) == (0x32, text("a") + b"\0\1" + b"1")
+
+    asyncio.run(scenario())
+
+
+def test_mqtt_5_connect_with_a_padded_length_is_malformed() -> None:
+    # [MQTT-1.5.5-1]
+    async def scenario() -> None:
+        async with running() as live:
+            raw = await live.open()
+            raw.send(padded(connect("c", version=5)))
+            assert (await raw.frame())[1][:2] == b"\0\x81"
+            assert await raw.closed()
+
+    asyncio.run(scenario())
+
+
+def test_will_with_a_response_topic_that_is_a_filter_is_refused() -> None:
+    # [MQTT-3.3.2-14]
+    async def scenario() -> None:
+        async with running() as live:
+            raw = await live.open()
+            will: dict[int, str] = {Property.RESPONSE_TOPIC: "a/#"}
+            raw.send(connect(version=5, will=("a", b"", 0, False), will_properties=will))
+            assert (await raw.frame())[1][:2] == b"\0\x82"
 
     asyncio.run(scenario())
 
