@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn, Protocol
 
 from plantroom.certs.registry import Registry
@@ -14,11 +14,27 @@ from plantroom.wire.tls import RotatingServerContext
 LOG = logging.getLogger("plantroom.certs.admission")
 
 
-def admit(source: IdentitySource) -> Callable[[Any], Principal]:
-    """Return the check of a client's certificate, by what is known when it connects."""
+def admit(
+    source: IdentitySource, issuers: Callable[[], Collection[str]] | None = None
+) -> Callable[[Any], Principal]:
+    """Return the check of a client's certificate, by what is known when it connects.
+
+    `issuers`: the other trust domains whose list of the revoked is here. Nobody of one without a
+    list is let in: it could be one of the revoked.
+    """
 
     def check(connection: Any) -> Principal:
-        return verify_peer(connection, source.current())
+        identity = source.current()
+        principal = verify_peer(connection, identity)
+        domain = principal.spiffe_id.trust_domain
+        own = domain == identity.svid.spiffe_id.trust_domain
+        if not own and issuers is not None and domain not in issuers():
+            raise IdentityError(
+                "no list of the revoked has come from its trust domain yet",
+                reason="no-denylist",
+                where=str(principal.spiffe_id),
+            )
+        return principal
 
     return check
 

@@ -27,12 +27,14 @@ State = Literal["prepared", "active", "old"]
 class RootRecord:
     """One root; times are seconds since 1970, 0 for not yet.
 
-    `until_s`: nothing that it has signed is valid after this. `hsm`: where its key is, if not in
+    `ready_s`: from then on it may sign, because its bundle has had the time to spread. `until_s`:
+    nothing that it has signed is valid after this. `hsm`: where its key is, if not in
     a file: `module`, `token`, `label`.
     """
 
     name: str
     prepared_s: int = 0
+    ready_s: int = 0
     activated_s: int = 0
     until_s: int = 0
     hsm: Mapping[str, str] = field(default_factory=dict)
@@ -147,6 +149,7 @@ def _record(entry: Any, now_s: int) -> RootRecord:
     return RootRecord(
         name=str(entry["name"]),
         prepared_s=int(entry["prepared_s"]),
+        ready_s=int(entry.get("ready_s", 0)),
         activated_s=int(entry["activated_s"]),
         until_s=int(entry["until_s"]),
         hsm={str(key): str(value) for key, value in entry.get("hsm", {}).items()},

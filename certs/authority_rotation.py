@@ -36,6 +36,7 @@ class RootStatus:
     sha256: str
     not_after_s: int
     prepared_s: int
+    ready_s: int
     activated_s: int
     until_s: int
 
@@ -122,12 +123,11 @@ class Rotation:
             record = manifest.in_state("prepared")
             if record is None:
                 raise _wrong_step("no root is prepared", "plantroom identity authority prepare")
-            ready_s = record.prepared_s + SPREAD_S
-            if now_s < ready_s and not force:
+            if now_s < record.ready_s and not force:
                 raise CheckFailedError(
                     "not everybody can have heard of the new root yet",
                     where=self._trust_domain,
-                    remedy=f"wait until {format_us(ready_s * 1_000_000)}, or say --force",
+                    remedy=f"wait until {format_us(record.ready_s * 1_000_000)}, or say --force",
                 )
             root = authority_root.load(self._folder, record.name, crossed=False)
             authority_root.load_key(self._folder, record, root)  # before, not after
@@ -173,25 +173,29 @@ class Rotation:
     ) -> str:
         file = authority_root.certificate_file(self._folder, record.name)
         atomic.write(file, authority_root.pem(chain), mode=atomic.PUBLIC)
-        if len(chain) == 1:
-            self._cross(manifest, record.name, chain[0])
-        added = manifest.with_root(replace(record, prepared_s=self._now_s()))
+        crossed = len(chain) == 1 and self._cross(manifest, record.name, chain[0])
+        now_s = self._now_s()
+        ready_s = now_s + SPREAD_S
+        if not crossed:  # then it helps only to have heard, which every SVID's renewal brings
+            ready_s = max(ready_s, manifest.root(manifest.active).until_s)
+        added = manifest.with_root(replace(record, prepared_s=now_s, ready_s=ready_s))
         changed = replace(added, sequence=manifest.sequence + 1, requested=None)
         authority_manifest.write(self._folder, changed)
         atomic.remove(self._folder / CSR_FILE)
         return record.name
 
-    def _cross(self, manifest: Manifest, name: str, new: x509.Certificate) -> None:
+    def _cross(self, manifest: Manifest, name: str, new: x509.Certificate) -> bool:
         """Let the active root vouch for the new one, for those who were away meanwhile."""
         active = authority_root.load(self._folder, manifest.active, crossed=False)
         constraints = active.certificate.extensions.get_extension_for_class(x509.BasicConstraints)
         if constraints.value.path_length == 0:
-            return  # its CA allows no certificate between it and an SVID
+            return False  # its CA allows no certificate between it and an SVID
         key = authority_root.load_key(self._folder, manifest.root(manifest.active), active)
         cross = certificates.crossed(new, issuer=active.certificate, key=key, now_s=self._now_s())
         file = authority_root.cross_file(self._folder, name)
         shown = active.shown if active.is_upstream else ()
         atomic.write(file, authority_root.pem((cross, *shown)), mode=atomic.PUBLIC)
+        return True
 
     def _manifest(self) -> Manifest:
         return authority_manifest.of_domain(self._folder, self._trust_domain, now_s=self._now_s())
@@ -250,6 +254,7 @@ class Rotation:
             sha256=upstream.fingerprint(root.anchor),
             not_after_s=root.not_after_s,
             prepared_s=record.prepared_s,
+            ready_s=record.ready_s,
             activated_s=record.activated_s,
             until_s=record.until_s,
         )

@@ -34,7 +34,7 @@ def to_jwks(bundle: TrustBundle) -> dict[str, Any]:
 
 
 def from_jwks(trust_domain: str, table: object) -> TrustBundle:
-    """Build a bundle; keys with another use are left out (SPIFFE-TDB 4.2.2).
+    """Build a bundle; keys of another use or kind are left out (SPIFFE-TDB 4.2.2, X509-SVID 6.2).
 
     Raises:
         IdentityError: with reason `bad-bundle`, naming what is wrong.
@@ -43,9 +43,9 @@ def from_jwks(trust_domain: str, table: object) -> TrustBundle:
     if not isinstance(table, dict) or not isinstance(keys, list):
         raise _bad("it has no list of keys", trust_domain)
     roots = tuple(
-        _root(key, trust_domain)
+        _root(key["x5c"], trust_domain)
         for key in keys
-        if isinstance(key, dict) and key.get("use") == X509_USE
+        if isinstance(key, dict) and key.get("use") == X509_USE and key.get("x5c")
     )
     if len(roots) > ROOTS_MAX:
         raise _bad(f"it has {len(roots)} roots, the limit is {ROOTS_MAX}", trust_domain)
@@ -129,6 +129,32 @@ def newer(old: TrustBundle | None, new: TrustBundle) -> bool:
     return old is None or new.sequence >= old.sequence
 
 
+def replaces(old: TrustBundle | None, new: TrustBundle) -> bool:
+    """Say whether `new` replaces what is kept of the same trust domain; False: it is the same.
+
+    Bundles without a sequence (0) replace each other: the newest is the one that came last
+    (SPIFFE Federation 4.2).
+
+    Raises:
+        IdentityError: with reason `bad-bundle` when it has no root; with `bundle-sequence` when
+            its sequence is lower, or the same for other roots (SPIFFE-TDB 4.1.1).
+    """
+    if not new.roots_der:
+        raise _bad("it has no root", new.trust_domain)
+    if old is None or new.sequence > old.sequence:
+        return True
+    same = set(new.roots_der) == set(old.roots_der)
+    if new.sequence < old.sequence or (not same and new.sequence):
+        raise IdentityError(
+            f"bundle has sequence {new.sequence}, known is {old.sequence}"
+            f"{'' if new.sequence < old.sequence else ' with other roots'}",
+            reason="bundle-sequence",
+            where=new.trust_domain,
+            remedy="was its issuer restored from a backup? plantroom identity bundle set --force",
+        )
+    return not same
+
+
 def _loads(data: bytes, where: str) -> Any:
     if len(data) > BUNDLE_BYTES_MAX:
         raise _bad(f"it has more than {BUNDLE_BYTES_MAX} bytes", where)
@@ -149,11 +175,10 @@ def _number(table: Mapping[str, Any], key: str, default: int, where: str) -> int
     return value
 
 
-def _root(key: Mapping[str, Any], where: str) -> bytes:
-    chain = key.get("x5c")
-    # SPIFFE X509-SVID 6.2: exactly one certificate, the root itself
-    if not isinstance(chain, list) or len(chain) != 1 or not isinstance(chain[0], str):
-        raise _bad("x5c is not exactly one certificate", where)
+def _root(chain: Any, where: str) -> bytes:
+    # SPIFFE X509-SVID 6.2: a key without x5c was left out; of several certificates the first counts
+    if not isinstance(chain, list) or not isinstance(chain[0], str):
+        raise _bad("x5c is not a list of certificates", where)
     try:
         root = base64.b64decode(chain[0], validate=True)
     except (binascii.Error, ValueError):

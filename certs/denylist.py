@@ -2,11 +2,11 @@
 
 A list is signed with the issuer's root key, so it can be checked for as long as the root is
 trusted, also by a building that has been offline for weeks. Its sequence only rises. An issuer
-makes an empty list at its birth: no list at all is a fault, and denies. What is denied is the
-union of the lists; so only the issuer that revoked can restore.
+has an empty list from its birth: nobody of a trust domain is let in elsewhere before its list has
+come. What is denied is the union of the lists; so only the issuer that revoked can restore.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidSignature
@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from plantroom.certs import svid
 from plantroom.certs.authority import Authority
-from plantroom.certs.entry import Denials
 from plantroom.wire import cbor, shape
 from plantroom.wire.errors import EnvelopeError, IdentityError
 from plantroom.wire.identity import TrustBundle
@@ -41,15 +40,8 @@ class _Signed:
     signature: bytes
 
 
-def signed(authority: Authority, denials: Denials, *, sequence: int, at_us: int) -> bytes:
+def signed(authority: Authority, listed: DenyList) -> bytes:
     """Return the document of this authority's list."""
-    listed = DenyList(
-        issuer=authority.trust_domain,
-        sequence=sequence,
-        at_us=at_us,
-        spiffe_ids=denials.spiffe_ids,
-        serials=denials.serials,
-    )
     body = cbor.dumps(shape.to_plain(listed))
     signature = authority.sign(_CONTEXT + body)
     return cbor.dumps(shape.to_plain(_Signed(body=body, signature=signature)))
@@ -98,34 +90,19 @@ def _check_signature(document: _Signed, bundle: TrustBundle) -> None:
 
 
 def newer(known: DenyList | None, offered: DenyList) -> bool:
-    """Say whether `offered` replaces `known`.
+    """Say whether `offered` replaces `known`; False: it is the same.
 
     Raises:
-        IdentityError: with reason `denylist-sequence` when two lists have one sequence.
+        IdentityError: with reason `denylist-sequence` when the sequence is lower, or the same for
+            another list: then it is one from before, whoever brings it.
     """
     if known is None or offered.sequence > known.sequence:
         return True
-    if offered.sequence == known.sequence and offered != known:
+    if offered != known:
         raise IdentityError(
-            f"two denylists with sequence {known.sequence}",
+            f"denylist has sequence {offered.sequence}, known is {known.sequence}",
             reason="denylist-sequence",
             where=known.issuer,
-            remedy="the issuer was restored from a backup: let it revoke once more",
+            remedy="if the issuer was restored from a backup: let it revoke until it is above",
         )
     return False
-
-
-def effective(lists: Mapping[str, DenyList], issuers: Iterable[str]) -> Denials:
-    """Return the union of the lists of these issuers.
-
-    Raises:
-        IdentityError: with reason `no-denylist` when one is missing: then everybody is denied.
-    """
-    spiffe_ids: dict[str, str] = {}
-    serials: dict[str, str] = {}
-    for issuer in issuers:
-        if issuer not in lists:
-            raise IdentityError("there is no denylist", reason="no-denylist", where=issuer)
-        spiffe_ids |= lists[issuer].spiffe_ids
-        serials |= lists[issuer].serials
-    return Denials(spiffe_ids=spiffe_ids, serials=serials)

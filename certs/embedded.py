@@ -76,10 +76,16 @@ class EmbeddedSource(IdentityHolder):
         known = self._foreign.get(bundle.trust_domain)
         if bundle.trust_domain == self._authority.trust_domain or not newer(known, bundle):
             return False
-        if bundle != known:
+        self.trust(bundle)
+        return True
+
+    def trust(self, bundle: TrustBundle) -> None:
+        """Trust another domain by this bundle, whatever was known of it before."""
+        if bundle.trust_domain == self._authority.trust_domain:
+            return
+        if bundle != self._foreign.get(bundle.trust_domain):
             self._foreign[bundle.trust_domain] = bundle
             self.publish(self.current().svid, self._bundles())
-        return True
 
     async def run(self) -> None:
         """Renew for ever, also after every change of a root; a failure is retried, and logged."""

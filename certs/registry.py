@@ -43,6 +43,15 @@ MIGRATIONS = {
         INSERT OR IGNORE INTO change VALUES(1, 1);
         """,
         "ALTER TABLE entry ADD COLUMN hint TEXT NOT NULL DEFAULT '';",
+        """
+        CREATE TABLE denylist(
+            issuer TEXT PRIMARY KEY, sequence INTEGER NOT NULL, at_us INTEGER NOT NULL,
+            document BLOB NOT NULL) WITHOUT ROWID;
+        INSERT INTO denylist VALUES('', 1, 0, x'');
+        CREATE TABLE denied_elsewhere(
+            issuer TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL,
+            PRIMARY KEY(issuer, kind, name)) WITHOUT ROWID;
+        """,
     )
 }
 
@@ -239,7 +248,7 @@ class Registry(RegistryFile):
 
         def insert(connection: sqlite3.Connection) -> None:
             connection.execute("INSERT OR REPLACE INTO denied VALUES(?,?,?,?)", row)
-            _changed(connection)
+            self._list_changed(connection)
 
         self._write(insert)
 
@@ -251,10 +260,17 @@ class Registry(RegistryFile):
                 "DELETE FROM denied WHERE kind = ? AND name = ?", _denied_key(name)
             ).rowcount
             if gone:
-                _changed(connection)
+                self._list_changed(connection)
             return bool(gone)
 
         return self._write(delete)
+
+    def _list_changed(self, connection: sqlite3.Connection) -> None:
+        connection.execute(
+            "UPDATE denylist SET sequence = sequence + 1, at_us = ? WHERE issuer = ''",
+            (self._clock.wall_us(),),
+        )
+        _changed(connection)
 
     # what policy sees
 
@@ -271,12 +287,18 @@ class Registry(RegistryFile):
         )
 
     def policy_data(self) -> dict[str, Any]:
-        """Return entries and denials as the documents `registry` and `revocation` of policy."""
+        """Return entries and denials as the documents `registry` and `revocation` of policy.
+
+        What is denied is the union of this issuer's list and of those that others have told.
+        """
         with self._held() as connection:
             connection.execute("BEGIN")  # one snapshot
             try:
                 entries = connection.execute("SELECT spiffe_id, role FROM entry").fetchall()
-                denied = connection.execute("SELECT kind, name, reason FROM denied")
+                denied = connection.execute(
+                    "SELECT kind, name, reason FROM denied_elsewhere"
+                    " UNION ALL SELECT kind, name, reason FROM denied"
+                )
                 denials: dict[str, dict[str, str]] = {"id": {}, "serial": {}}
                 for kind, name, reason in denied:
                     denials[kind][name] = reason
@@ -350,7 +372,9 @@ def _check_admitted(
     if row is None:
         raise _no_entry(spiffe_id)
     denied = connection.execute(
-        "SELECT reason FROM denied WHERE (kind, name) IN (VALUES('id', ?), ('serial', ?))",
+        "WITH asked(kind, name) AS (VALUES('id', ?1), ('serial', ?2))"
+        " SELECT reason FROM denied WHERE (kind, name) IN asked"
+        " UNION ALL SELECT reason FROM denied_elsewhere WHERE (kind, name) IN asked",
         (name, serial or ""),
     ).fetchone()
     if denied:

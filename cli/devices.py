@@ -1,6 +1,7 @@
 """`plantroom devices ls|revoke|restore`: the fleet."""
 
 import argparse
+import string
 
 from plantroom.cli import output
 from plantroom.cli.options import layout_of, subcommand, subcommands
@@ -9,6 +10,7 @@ from plantroom.lab.building import TRUST_DOMAIN
 from plantroom.wire.errors import CheckFailedError, SpiffeIdError
 from plantroom.wire.spiffe import SpiffeId
 
+SERIAL_DIGITS_MAX = 40  # RFC 5280 4.1.2.2: 20 bytes
 _UNISSUED = {"gateway": "renews its own"}
 
 
@@ -17,10 +19,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
     commands = subcommands(parser)
     subcommand(commands, "ls", "list devices with their state", list_devices)
     revoke = subcommand(commands, "revoke", "cut a device off and refuse it", revoke_device)
-    revoke.add_argument("device", metavar="ID", type=device_id, help="SPIFFE ID, or hvac-001")
     revoke.add_argument("--reason", default="operator", help="one word for the record")
     restore = subcommand(commands, "restore", "undo a revocation", restore_device)
-    restore.add_argument("device", metavar="ID", type=device_id, help="SPIFFE ID, or hvac-001")
+    for command in (revoke, restore):
+        command.add_argument("device", metavar="ID", type=device_id, help="SPIFFE ID, or hvac-001")
+        command.add_argument("--serial", metavar="HEX", type=serial, help="only this SVID of its")
+        command.add_argument(
+            "--issuer",
+            metavar="TRUST_DOMAIN",
+            help="who says so: the device's own trust domain, or the cloud's, over the bridge",
+        )
+
+
+def serial(text: str) -> str:
+    """Read the serial of a certificate, in hex, with or without colons."""
+    digits = text.replace(":", "")
+    if not 1 <= len(digits) <= SERIAL_DIGITS_MAX or set(digits) - set(string.hexdigits):
+        raise argparse.ArgumentTypeError(f"not a serial in hex: {text[:60]!r}")
+    return digits
 
 
 def device_id(text: str) -> SpiffeId:
@@ -57,20 +73,37 @@ def list_devices(options: argparse.Namespace) -> int:
 
 def revoke_device(options: argparse.Namespace) -> int:
     """Revoke."""
-    fleet.revoke(layout_of(options), options.device, reason=options.reason)
+    fleet.revoke(
+        layout_of(options),
+        options.device,
+        reason=options.reason,
+        serial=options.serial,
+        issuer=options.issuer,
+    )
     return _say(options, "revoked")
 
 
 def restore_device(options: argparse.Namespace) -> int:
-    """Restore."""
-    if not fleet.restore(layout_of(options), options.device):
-        raise CheckFailedError("it is not revoked", where=str(options.device))
+    """Restore; a device that another issuer has revoked too stays revoked."""
+    undone, others = fleet.restore(
+        layout_of(options), options.device, serial=options.serial, issuer=options.issuer
+    )
+    if not undone:
+        by = f": {', '.join(others)} did, say --issuer" if others else ""
+        raise CheckFailedError(
+            f"it is not revoked by this issuer{by}", where=options.serial or str(options.device)
+        )
+    if others:
+        output.note(f"{options.device} is still revoked by {', '.join(others)}")
+        return _say(options, "revoked")
     return _say(options, "active")
 
 
 def _say(options: argparse.Namespace, status: str) -> int:
+    only = {} if options.serial is None else {"serial": options.serial}
     if options.json:
-        output.document({"spiffe_id": str(options.device), "status": status})
+        output.document({"spiffe_id": str(options.device), "status": status, **only})
     else:
-        output.note(f"{options.device} is {status}")
+        what = f"serial {options.serial} of {options.device}" if only else str(options.device)
+        output.note(f"{what} is {status}")
     return 0

@@ -73,12 +73,15 @@ def show(options: argparse.Namespace) -> int:
             root.state,
             root.kind,
             _time(root.not_after_s),
+            _time(root.ready_s),
             _time(root.until_s),
             root.sha256,
         )
         for root in roots
     ]
-    output.table(("ROOT", "STATE", "KIND", "EXPIRES", "ITS SVIDS UNTIL", "SHA-256"), rows)
+    output.table(
+        ("ROOT", "STATE", "KIND", "EXPIRES", "MAY SIGN FROM", "ITS SVIDS UNTIL", "SHA-256"), rows
+    )
     return 0
 
 
@@ -144,7 +147,7 @@ def _say(options: argparse.Namespace, name: str, state: str) -> int:
 
 def _plain(root: RootStatus) -> dict[str, Any]:
     table = asdict(root)
-    for name in ("not_after_s", "prepared_s", "activated_s", "until_s"):
+    for name in ("not_after_s", "prepared_s", "ready_s", "activated_s", "until_s"):
         table[name.removesuffix("_s")] = _time(table.pop(name)) or None
     return table
 

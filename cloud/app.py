@@ -18,12 +18,11 @@ from starlette.applications import Starlette
 from plantroom.broker.admin import administered
 from plantroom.broker.catalog import open_sink
 from plantroom.broker.server import Broker
-from plantroom.certs import admission
-from plantroom.certs import attestation as attesting
-from plantroom.certs.authority import Authority
-from plantroom.certs.embedded import EmbeddedSource
-from plantroom.certs.enrolment_server import EnrolmentServer
-from plantroom.cloud import catalog, identities
+from plantroom.certs import admission, issuing
+from plantroom.certs.holder import OwnSource, known
+from plantroom.certs.issuing import Issuing
+from plantroom.certs.statements import Statements
+from plantroom.cloud import catalog, identities, trust
 from plantroom.cloud.devices import PRESENCE_FILTER, Devices
 from plantroom.cloud.identities import FRONT, INGESTION
 from plantroom.cloud.ingest import Ingest
@@ -33,6 +32,7 @@ from plantroom.cloud.settings import CloudSettings
 from plantroom.cloud.state_folder import StateFolder
 from plantroom.cloud.status import Status
 from plantroom.cloud.store import Store, StoreReader
+from plantroom.cloud.trust import Trust
 from plantroom.policies import desk
 from plantroom.policies.desk import PolicyDesk, World
 from plantroom.views import web
@@ -98,13 +98,14 @@ class _Parts:
 
     settings: CloudSettings
     clock: Clock
-    front: EmbeddedSource
-    ingestion: EmbeddedSource
+    front: OwnSource
+    ingestion: OwnSource
     policy: PolicyDesk
     registry_watch: admission.RegistryWatch
+    trust: Trust
     store: Store
     broker: Broker
-    enrolment: EnrolmentServer
+    issuing: Issuing
     board: Board
     devices: Devices
 
@@ -116,11 +117,15 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
     async with contextlib.AsyncExitStack() as stack:
         registry = identities.open_registry(settings, folder)
         stack.callback(registry.close)
-        authority = Authority.open(folder.authority, trust_domain, clock=clock)
+        authority = identities.open_authority(settings, folder, clock)
         bundles = identities.known_bundles(settings, folder)
         front, ingestion = (
             identities.source_of(name, settings, authority, bundles) for name in (FRONT, INGESTION)
         )
+        for source in (front, ingestion):
+            await known(source)
+        trusted = trust.opened(stack, folder, authority, registry, given=bundles, own=trust_domain)
+        trusted.keeper.tell(front.trust, ingestion.trust)
         sink, close_sink = open_sink("sqlite", folder.front)
         stack.callback(close_sink)
         path = _store_path(settings, folder)
@@ -133,21 +138,10 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
         broker = Broker(
             limits=settings.limits,
             store=sink,
-            admit=admission.admit(front),
+            admit=identities.admit(settings, registry, front, trusted.issuers),
             decisions=policy.decisions,
             clock=clock,
             volatile=(VIEW_FILTER,),
-        )
-        attestation = stack.enter_context(
-            attesting.opened(
-                registry,
-                ca_file=settings.identity.tpm_ca_file,
-                pcrs=settings.identity.tpm_pcrs,
-                clock=clock,
-            )
-        )
-        enrolment = EnrolmentServer(
-            authority, registry, front, clock=clock, attestation=attestation
         )
         board = Board(devices_max=settings.views.devices_max)
         yield _Parts(
@@ -157,16 +151,19 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
             ingestion=ingestion,
             policy=policy,
             registry_watch=watch,
+            trust=trusted,
             store=store,
             broker=await stack.enter_async_context(administered(broker, folder.broker_socket)),
-            enrolment=await stack.enter_async_context(enrolment),
+            issuing=await stack.enter_async_context(
+                issuing.opened(authority, registry, front, settings.identity, clock=clock)
+            ),
             board=board,
             devices=Devices(board),
         )
 
 
 def _policy(
-    settings: CloudSettings, folder: StateFolder, front: EmbeddedSource
+    settings: CloudSettings, folder: StateFolder, front: OwnSource
 ) -> contextlib.AbstractAsyncContextManager[PolicyDesk]:
     world = World(
         clock=SystemClock(),
@@ -183,12 +180,12 @@ async def _run(parts: _Parts) -> None:
     settings = parts.settings
     await parts.devices.restore(parts.store)
     parts.broker.watch(PRESENCE_FILTER, parts.devices.present)
+    statements = _statements(parts)
     context = tls.RotatingServerContext(parts.front.current())
-    identity = settings.identity
-    enrol_port = await parts.enrolment.start(identity.enrol_host, identity.enrol_port)
+    enrol_port = await parts.issuing.start()
     front = settings.front
     port = await parts.broker.listen(front.host, front.port, context.context)
-    LOG.info("front broker on %s:%d, enrolment on port %d", front.host, port, enrol_port)
+    LOG.info("front broker on %s:%d, enrolment on port %s", front.host, port, enrol_port)
     ingest = Ingest(
         parts.store,
         belongs=belongs_by_name,
@@ -210,8 +207,11 @@ async def _run(parts: _Parts) -> None:
             tasks.create_task(stage, name=f"cloud.{name}")
 
         start("registry", parts.registry_watch.run())
+        if statements is not None:
+            start("statements", statements.run())
         start("policy", parts.policy.run(partial(_alarm, parts)))
         start("front-identity", parts.front.run())
+        start("issue", parts.issuing.run())
         start("ingest-identity", parts.ingestion.run())
         start("rotation", admission.rotate(parts.front, context))
         start("ingest", link.run())
@@ -227,6 +227,17 @@ async def _alarm(parts: _Parts, rule: str, text: str) -> None:
     front = str(parts.front.current().svid.spiffe_id)
     message = make(topics.CLOUD_SITE, rule, FRONT, text, parts.clock.wall_us())
     await parts.broker.publish(message, publisher=front)
+
+
+def _statements(parts: _Parts) -> Statements | None:
+    settings = parts.settings
+    devices = str(identities.service_id(settings.agent.trust_domain, "devices"))
+    publish = partial(parts.broker.publish, publisher=devices)
+    made = parts.trust.statements(settings, publish=publish, clock=parts.clock)
+    if made is not None:
+        for topic_filter in made.filters("+"):
+            parts.broker.watch(topic_filter, made.offer)
+    return made
 
 
 def _show(board: Board, readings: Sequence[Reading], seen_us: int) -> None:
@@ -261,7 +272,7 @@ def _web(parts: _Parts, ingest: Ingest, link: IngestLink) -> Starlette:
             *ingest.metrics(),
             *status.metrics(parts.board),
             *parts.broker.metrics(),
-            *parts.enrolment.metrics(),
+            *parts.issuing.metrics(),
             *parts.policy.metrics(),
         ]
 

@@ -20,17 +20,16 @@ from plantroom.broker import catalog as sinks
 from plantroom.broker import segments
 from plantroom.broker.admin import administered
 from plantroom.broker.server import Broker
-from plantroom.certs import admission
-from plantroom.certs import attestation as attesting
-from plantroom.certs.authority import Authority
-from plantroom.certs.embedded import EmbeddedSource
-from plantroom.certs.enrolled_async import AsyncEnrolled
-from plantroom.certs.enrolment_server import EnrolmentServer
+from plantroom.certs import admission, issuing
+from plantroom.certs.holder import OwnSource, RunningSource, known
+from plantroom.certs.issuing import Issuing
 from plantroom.certs.registry import Registry
-from plantroom.gateway import crossing, identities, ingress, policing, serving
+from plantroom.certs.statements import Statements
+from plantroom.gateway import crossing, identities, ingress, policing, serving, trust
 from plantroom.gateway.asking import Asking
 from plantroom.gateway.bridge import Bridge
 from plantroom.gateway.capabilities import Capabilities
+from plantroom.gateway.cloud_link import CloudLink
 from plantroom.gateway.crossing import Upward
 from plantroom.gateway.derive import Deriver
 from plantroom.gateway.holding import Holding
@@ -43,22 +42,21 @@ from plantroom.gateway.policing import Policing
 from plantroom.gateway.queue_schema import MIGRATIONS as QUEUE_TABLES
 from plantroom.gateway.room import limits_of
 from plantroom.gateway.salvage import Salvage, set_aside_in
-from plantroom.gateway.settings import GatewaySettings, split_address
+from plantroom.gateway.settings import GatewaySettings
 from plantroom.gateway.spool import Queue
 from plantroom.gateway.state_folder import Reserve, StateFolder
 from plantroom.gateway.tables import Life
+from plantroom.gateway.trust import Trust
 from plantroom.views import web
 from plantroom.views.board import Board
 from plantroom.views.view_topics import ViewTopics
-from plantroom.wire import damage, envelope, tls, topics
+from plantroom.wire import damage, tls, topics
 from plantroom.wire.clock import Clock, SystemClock
 from plantroom.wire.database import Database
 from plantroom.wire.envelope import Presence
 from plantroom.wire.errors import ConfigError
-from plantroom.wire.identity import Identity
-from plantroom.wire.link import Link, Message
+from plantroom.wire.link import Message
 from plantroom.wire.metrics import Metric
-from plantroom.wire.mqtt_link import MqttLink
 from plantroom.wire.topics import GATEWAY
 
 _log = logging.getLogger("plantroom.gateway.app")
@@ -92,10 +90,11 @@ class _Parts:
     database: Database
     queue: Queue
     policy: Policing
-    cloud: AsyncEnrolled
-    building: EmbeddedSource
+    cloud: RunningSource
+    building: OwnSource
+    trust: Trust
     broker: Broker
-    enrolment: EnrolmentServer
+    issuing: Issuing
     board: Board
 
     @property
@@ -143,25 +142,19 @@ async def _opened(settings: GatewaySettings, folder: StateFolder) -> AsyncIterat
         await queue.start()
         registry = Registry.open(folder.registry, cloud_trust_domain=cloud_domain)
         stack.callback(registry.close)
-        authority = Authority.open(folder.authority, settings.agent.trust_domain, clock=clock)
-        attestation = stack.enter_context(
-            attesting.opened(
-                registry,
-                ca_file=settings.identity.tpm_ca_file,
-                pcrs=settings.identity.tpm_pcrs,
-                clock=clock,
-            )
-        )
+        authority = identities.open_authority(settings, folder, clock)
         cloud = identities.cloud_source(settings, folder, names, clock)
         issuer = (authority, registry)
         building = identities.building_source(settings, folder, issuer, cloud, names)
+        await known(building)
+        trusted = trust.opened(stack, folder, authority, building, settings.agent.trust_domain)
         policy = await stack.enter_async_context(
             policing.opened(settings, folder, registry, building, clock=clock)
         )
         broker = Broker(
             limits=settings.limits,
             store=sinks.sqlite_sink(database),
-            admit=admission.admit(building),
+            admit=identities.admit(settings, registry, building, trusted.issuers),
             decisions=policy.decisions,
             clock=clock,
             taps=(topics.subscription(ingress.TELEMETRY, settings.agent.site),),
@@ -177,9 +170,10 @@ async def _opened(settings: GatewaySettings, folder: StateFolder) -> AsyncIterat
             policy=policy,
             cloud=cloud,
             building=building,
+            trust=trusted,
             broker=await stack.enter_async_context(administered(broker, folder.broker_socket)),
-            enrolment=await stack.enter_async_context(
-                EnrolmentServer(authority, registry, building, clock=clock, attestation=attestation)
+            issuing=await stack.enter_async_context(
+                issuing.opened(authority, registry, building, settings.identity, clock=clock)
             ),
             board=Board(),
         )
@@ -203,7 +197,9 @@ class _Stages:
 
     views: LocalViews
     deriver: Deriver
+    link: CloudLink
     bridge: Bridge
+    statements: Statements | None
     asking: Asking
     capabilities: Capabilities
     measures: Measures
@@ -230,7 +226,8 @@ def _upward_stages(parts: _Parts) -> _Stages:
         clock=parts.clock,
         alarm=asking.alarm,
     )
-    bridge = _bridge(parts, upward, asking)
+    link = CloudLink(parts.settings, parts.names, parts.cloud, parts.trust.keeper, parts.presence)
+    bridge = _bridge(parts, link, upward, asking)
 
     def derived(intakes: list[Intake]) -> None:
         views.derived(intakes)
@@ -253,7 +250,13 @@ def _upward_stages(parts: _Parts) -> _Stages:
         publish=parts.publish,
         clock=parts.clock,
     )
+    statements = parts.trust.statements(
+        parts.settings, parts.names, publish=parts.publish, asking=asking
+    )
     broker.on_tapped(deriver.wake)
+    if statements is not None:
+        for topic_filter in statements.filters(parts.site):
+            broker.watch(topic_filter, statements.offer)
     broker.watch(views.presence_filter, views.present)
     broker.watch(capabilities.topic_filter, capabilities.offer)
     for topic_filter in crossing.upward_filters(parts.site):
@@ -261,18 +264,20 @@ def _upward_stages(parts: _Parts) -> _Stages:
     return _Stages(
         views=views,
         deriver=deriver,
+        link=link,
         bridge=bridge,
+        statements=statements,
         asking=asking,
         capabilities=capabilities,
         measures=_measures(parts, bridge, holding),
     )
 
 
-def _bridge(parts: _Parts, upward: Upward, asking: Asking) -> Bridge:
+def _bridge(parts: _Parts, link: CloudLink, upward: Upward, asking: Asking) -> Bridge:
     return Bridge(
         parts.queue,
         upward,
-        connect=partial(_connect, parts),
+        connect=link.connect,
         site=parts.site,
         trust_domain=parts.trust_domain,
         pace=pace_of(parts.settings),
@@ -286,7 +291,7 @@ def _bridge(parts: _Parts, upward: Upward, asking: Asking) -> Bridge:
 
 def _measures(parts: _Parts, bridge: Bridge, holding: Holding) -> Measures:
     def others() -> Iterable[Metric]:
-        own = (parts.broker, parts.enrolment, parts.policy)
+        own = (parts.broker, parts.issuing, parts.policy)
         return [metric for part in own for metric in part.metrics()]
 
     reserve = Reserve(parts.folder.reserve, parts.settings.queue.reserve_bytes)
@@ -318,29 +323,6 @@ def _salvage(parts: _Parts, stages: _Stages) -> Salvage:
     )
 
 
-@contextlib.asynccontextmanager
-async def _connect(parts: _Parts) -> AsyncIterator[Link]:
-    """Connect to the cloud's broker with the newest identity; the will says when that ends."""
-    settings = parts.settings
-    host, port = split_address(settings.bridge.address, "bridge.address")
-    context = tls.client_context(parts.cloud.current(), server_ids=(parts.names.front,))
-    will = Message(
-        topic=topics.build("presence/{device}", parts.site, GATEWAY),
-        payload=envelope.encode(parts.presence(False)),
-        retain=True,
-    )
-    async with MqttLink(
-        host,
-        port,
-        settings.agent.site,
-        context,
-        keepalive_s=settings.bridge.keepalive_s,
-        will=will,
-        timeout_s=settings.bridge.answer_timeout_s,
-    ) as link:
-        yield link
-
-
 async def _run(parts: _Parts, stages: _Stages) -> None:
     """Start everything in the order in which data moves; sensors are served without a cloud."""
     settings = parts.settings
@@ -350,8 +332,7 @@ async def _run(parts: _Parts, stages: _Stages) -> None:
             "file-damaged", GATEWAY, f"the queue was damaged, it is {path.name} now"
         )
     context = tls.RotatingServerContext(parts.building.current())
-    identity = settings.identity
-    await parts.enrolment.start(identity.enrol_host, identity.enrol_port)
+    await parts.issuing.start()
     async with asyncio.TaskGroup() as tasks:
 
         def start(name: str, stage: Coroutine[None, None, object]) -> None:
@@ -359,7 +340,10 @@ async def _run(parts: _Parts, stages: _Stages) -> None:
 
         start("policy", parts.policy.run(parts.publish))
         start("building-identity", parts.building.run())
+        start("issue", parts.issuing.run())
         start("rotate", admission.rotate(parts.building, context))
+        if stages.statements is not None:
+            start("statements", stages.statements.run())
         start("derive", stages.deriver.run())
         start("salvage", _salvage(parts, stages).run())
         start("ask", stages.asking.run())
@@ -372,7 +356,7 @@ async def _run(parts: _Parts, stages: _Stages) -> None:
         start("http", serving.serve(_page(parts, stages), settings.http, parts.building))
         if settings.bridge.address:
             start("cloud-identity", parts.cloud.run())
-            renewed = partial(_renewed, stages.bridge)
+            renewed = partial(stages.link.renewed, bridge=stages.bridge)
             start("follow-cloud", identities.follow_cloud(parts.cloud, parts.building, renewed))
             start("bridge", stages.bridge.run())
         port = await parts.broker.listen(
@@ -380,10 +364,6 @@ async def _run(parts: _Parts, stages: _Stages) -> None:
         )
         _log.info("gateway of %s serves sensors on port %d", parts.site, port)
         await be_present(parts.site, parts.presence, parts.publish)
-
-
-def _renewed(bridge: Bridge, _identity: Identity) -> None:
-    bridge.reconnect("the identity was renewed")
 
 
 def _page(parts: _Parts, stages: _Stages) -> Starlette:

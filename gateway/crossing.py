@@ -23,6 +23,9 @@ _RETAINED_MAX: Final = 50_000
 _URGENT: Final = ("alarm", "reply")
 
 _CROSSES = {"/".join((family.name, *family.levels)): family.crosses for family in FAMILIES}
+_RETAINED = frozenset(
+    "/".join((family.name, *family.levels)) for family in FAMILIES if family.retained
+)
 _BRIDGE_OWN = frozenset(
     pattern for pattern in _CROSSES if pattern.startswith(("uplink/", "receipt/", "refill/"))
 )
@@ -43,6 +46,11 @@ def direction(topic: Topic, *, site: str, trust_domain: str) -> Direction | None
     if topic.pattern.startswith("reply/"):
         return "up" if topic.names[0].startswith(CLOUD_CALLER) else "down"
     return "up" if topic.names[0] == trust_domain else "down"  # the building's own list and bundle
+
+
+def is_retained(topic: Topic) -> bool:
+    """Say whether brokers keep the newest message on a topic of this family."""
+    return topic.pattern in _RETAINED
 
 
 def upward_filters(site: str) -> list[str]:
@@ -92,18 +100,11 @@ class Upward:
         if direction(topic, site=self._site, trust_domain=self._trust_domain) != "up":
             return
         urgent = topic.pattern.startswith(_URGENT)
-        if self._is_retained(topic):
+        if is_retained(topic):
             self._remember(replace(message, retain=True), urgent=urgent)
         else:
             self._pass(message, urgent=urgent)
         self._news.set()
-
-    def _is_retained(self, topic: Topic) -> bool:
-        return any(
-            family.retained
-            for family in FAMILIES
-            if "/".join((family.name, *family.levels)) == topic.pattern
-        )
 
     def _remember(self, message: Message, *, urgent: bool) -> None:
         if message.topic not in self._retained and len(self._retained) >= _RETAINED_MAX:

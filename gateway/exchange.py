@@ -49,8 +49,8 @@ class Exchange:
         """
         topic = topics.parse(message.topic)
         way = crossing.direction(topic, site=self._site, trust_domain=self._trust_domain)
-        if way == "down":
-            await self._deliver(message)
+        if way == "down":  # what is passed on live comes without its flag [MQTT-3.3.1-9]
+            await self._deliver(replace(message, retain=crossing.is_retained(topic)))
 
     async def run(self) -> None:
         """Publish what crosses upwards, one after the other; all that is retained goes again."""

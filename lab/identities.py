@@ -21,6 +21,7 @@ from plantroom.lab.building import (
     UPLINK_ID,
     Device,
 )
+from plantroom.lab.issuers import Issuer
 from plantroom.lab.layout import Layout
 from plantroom.wire.errors import IdentityError
 from plantroom.wire.identity import TrustBundle
@@ -37,6 +38,7 @@ def prepare(layout: Layout, devices: tuple[Device, ...]) -> frozenset[str]:
     authorities = {one.trust_domain: one.authority() for one in (below, above)}
     bundles = {name: authority.bundle() for name, authority in authorities.items()}
     enrolled.write_bundles(layout.cloud, {below.trust_domain: bundles[below.trust_domain]})
+    _tell_list(above, below)
     with above.registry() as registry:
         if not layout.config("cloud").exists():
             _register(registry, (*CLOUD_IDS, UPLINK_ID, OPERATOR_ID, INSPECTOR_ID))
@@ -57,6 +59,13 @@ def prepare(layout: Layout, devices: tuple[Device, ...]) -> frozenset[str]:
     ):
         people.ensure(credentials, person, authorities[CLOUD_TRUST_DOMAIN], bundles)
     return admitted
+
+
+def _tell_list(teller: Issuer, hearer: Issuer) -> None:
+    """Hand over the list of the revoked with the bundle: else nobody of the teller is let in."""
+    with teller.trust() as own, hearer.trust() as other:
+        if teller.trust_domain not in other.issuers():  # later ones come over the bridge
+            other.adopt_list(own.own_list(teller.trust_domain), own_only=False)
 
 
 def _register(registry: Registry, spiffe_ids: Iterable[SpiffeId]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from plantroom.certs.authority import Authority
 from plantroom.certs.authority_rotation import Rotation
 from plantroom.certs.registry import Registry
+from plantroom.certs.registry_trust import TrustStore
 from plantroom.certs.roles import CLOUD_TRUST_DOMAIN
 from plantroom.lab.building import TRUST_DOMAIN
 from plantroom.lab.layout import Layout
@@ -43,6 +44,15 @@ class Issuer:
             yield registry
         finally:
             registry.close()
+
+    @contextmanager
+    def trust(self) -> Iterator[TrustStore]:
+        """Open what is kept of other trust domains."""
+        store = TrustStore(self.registry_file)
+        try:
+            yield store
+        finally:
+            store.close()
 
 
 def building(layout: Layout) -> Issuer:

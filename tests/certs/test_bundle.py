@@ -1,6 +1,7 @@
 """Trust bundles as JWKS, there and back, and what is refused."""
 
 import base64
+import dataclasses
 import json
 from typing import Any
 
@@ -75,7 +76,7 @@ def test_an_rsa_root_carries_its_key() -> None:
 def test_keys_of_another_use_are_left_out(building: Authority) -> None:
     table = bundle.to_jwks(building.bundle())
     jwt = {"kty": "EC", "use": "jwt-svid", "kid": "k", "crv": "P-256", "x": "", "y": ""}
-    table["keys"] += [jwt, {"kty": "EC"}]
+    table["keys"] += [jwt, {"kty": "EC"}, {"use": "x509-svid"}, {"use": "x509-svid", "x5c": []}]
     assert bundle.from_jwks(TRUST_DOMAIN, table) == building.bundle()
 
 
@@ -89,8 +90,7 @@ def test_a_document_without_sequence_and_hint_has_the_defaults(building: Authori
     "change",
     [
         {"keys": None},
-        {"keys": [{"use": "x509-svid"}]},
-        {"keys": [{"use": "x509-svid", "x5c": []}]},
+        {"keys": [{"use": "x509-svid", "x5c": "MAA="}]},
         {"keys": [{"use": "x509-svid", "x5c": ["MAA=", "MAA="]}]},
         {"keys": [{"use": "x509-svid", "x5c": ["%%%"]}]},
         {"keys": [{"use": "x509-svid", "x5c": ["MAA="]}]},
@@ -105,6 +105,29 @@ def test_a_bundle_that_breaks_a_rule_is_refused(building: Authority, change: Any
     with pytest.raises(IdentityError) as caught:
         bundle.from_json(TRUST_DOMAIN, json.dumps(table).encode())
     assert caught.value.reason in {"bad-bundle", "bad-certificate"}
+
+
+def test_of_several_certificates_in_a_key_the_first_counts(building: Authority) -> None:
+    table = bundle.to_jwks(building.bundle())
+    table["keys"][0]["x5c"].append("MAA=")
+    assert bundle.from_jwks(TRUST_DOMAIN, table) == building.bundle()
+
+
+def test_a_bundle_is_replaced_by_a_newer_one_only(building: Authority, cloud: Authority) -> None:
+    def with_sequence(sequence: int, authority: Authority = building) -> TrustBundle:
+        return dataclasses.replace(authority.bundle(), trust_domain=TRUST_DOMAIN, sequence=sequence)
+
+    known = with_sequence(5)
+    assert bundle.replaces(None, known)
+    assert bundle.replaces(known, with_sequence(6))
+    assert not bundle.replaces(known, known)
+    assert bundle.replaces(with_sequence(0), with_sequence(0, cloud))  # neither counts
+    for offered in (with_sequence(4), with_sequence(5, cloud)):
+        with pytest.raises(IdentityError) as caught:
+            bundle.replaces(known, offered)
+        assert caught.value.reason == "bundle-sequence"
+    with pytest.raises(IdentityError, match="no root"):
+        bundle.replaces(known, dataclasses.replace(known, roots_der=(), sequence=9))
 
 
 def test_too_many_roots_and_too_many_bytes_are_refused(building: Authority) -> None:

@@ -31,3 +31,18 @@ def test_a_device_is_revoked_and_restored(run: Run) -> None:
     assert run("devices", "restore", HVAC).code == 0
     assert run("devices", "restore", HVAC).code == 1
     assert run("devices", "revoke", "hvac-009").code == 5
+
+
+def test_one_svid_is_revoked_by_its_serial(run: Run) -> None:
+    done = run("devices", "revoke", "hvac-001", "--serial", "0A:0B", "--json")
+    assert json.loads(done.out) == {"spiffe_id": HVAC, "status": "revoked", "serial": "0A0B"}
+    assert run("devices", "restore", "hvac-001", "--serial", "0a0b").code == 0
+    assert run("devices", "revoke", "hvac-001", "--serial", "xyz").code == 2
+
+
+def test_the_cloud_revokes_a_device_of_the_building_and_alone_restores_it(run: Run) -> None:
+    cloud = ("--issuer", "smart-building.cloud")
+    assert run("devices", "revoke", "hvac-001", *cloud).code == 0
+    assert run("devices", "restore", "hvac-001").code == 1
+    assert run("devices", "restore", "hvac-001", *cloud).code == 0
+    assert run("devices", "revoke", "hvac-001", "--issuer", "elsewhere.example").code == 2

@@ -1,0 +1,95 @@
+"""Whom this building trusts besides itself, and what it tells the cloud about itself.
+
+The cloud may revoke anybody here; it says so, and which roots are its own, over the bridge only.
+"""
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from plantroom.certs.authority import Authority
+from plantroom.certs.bundle_keeper import BundleKeeper
+from plantroom.certs.holder import OwnSource
+from plantroom.certs.registry_trust import TrustStore
+from plantroom.certs.statements import Say, Statements
+from plantroom.gateway.identities import Names
+from plantroom.gateway.settings import GatewaySettings
+from plantroom.gateway.state_folder import StateFolder
+from plantroom.wire.link import Message
+from plantroom.wire.topics import GATEWAY, Topic
+
+
+class Asking(Protocol):
+    """Who raises alarms here (`gateway.asking.Asking`)."""
+
+    def alarm(self, rule: str, device: str, text: str) -> None:
+        """Raise an alarm."""
+        ...
+
+
+class Trust:
+    """What is open of it while a gateway runs.
+
+    `authority` is None where somebody else is the issuer (SPIRE): then there is nothing to tell,
+    and its federation says whom to trust.
+    """
+
+    def __init__(
+        self, authority: Authority | None, store: TrustStore, building: OwnSource, own: str
+    ) -> None:
+        self._authority = authority
+        self._store = store
+        given = building.current().bundles if authority else {}
+        self.keeper = BundleKeeper(store, given, own=own)
+        self.keeper.tell(building.trust)
+        self.issuers = store.issuers if authority else None
+
+    def statements(
+        self,
+        settings: GatewaySettings,
+        names: Names,
+        *,
+        publish: Callable[[Message], Awaitable[int]],
+        asking: Asking,
+    ) -> Statements | None:
+        """Make the stage that tells and believes."""
+        if self._authority is None:
+            return None
+        site = settings.agent.site
+
+        async def cry(_site: str, rule: str, text: str) -> None:
+            asking.alarm(rule, GATEWAY, text)
+
+        return Statements(
+            self._authority,
+            self._store,
+            self.keeper,
+            sites=lambda: (site,),
+            publish=publish,
+            believes=believes(str(names.cloud), settings.bridge.cloud_trust_domain),
+            alarm=cry,
+            period_s=settings.policy.poll_s,
+        )
+
+
+def opened(
+    stack: contextlib.AsyncExitStack,
+    folder: StateFolder,
+    authority: Authority | None,
+    building: OwnSource,
+    own: str,
+) -> Trust:
+    """Open what is kept of others; `own` is the building's trust domain."""
+    store = TrustStore(folder.registry)
+    stack.callback(store.close)
+    return Trust(authority, store, building, own)
+
+
+def believes(bridge: str, cloud_trust_domain: str) -> Callable[[Topic, str], Say | None]:
+    """Return who may say what here: the cloud about itself and everybody, through our bridge."""
+
+    def check(topic: Topic, publisher: str) -> Say | None:
+        theirs = topic.names[0] == cloud_trust_domain
+        return "all" if theirs and publisher == bridge else None
+
+    return check
