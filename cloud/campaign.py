@@ -21,7 +21,7 @@ _RELEASE = re.compile(r"[0-9a-f]{64}")
 _WINDOW = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 
 Standing = Literal["running", "paused", "aborted", "finished"]
-MemberState = Literal["PENDING", "ASSIGNED"] | State
+MemberState = Literal["PENDING", "ASSIGNED", State]
 
 # How long a device may stay in a state before it counts as a failure, in seconds.
 DEADLINES_S: Final[Mapping[str, float]] = {
