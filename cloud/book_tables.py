@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from plantroom.cloud import readback
 from plantroom.cloud.readback import BookRef
 from plantroom.cloud.store import SEGMENT_SEQS, StoredBook
-from plantroom.cloud.store_schema import EVICTED, GONE, QUARANTINED, STORED
+from plantroom.cloud.store_schema import EVICTED, GONE, QUARANTINED, RETIRED, STORED
 from plantroom.wire import spans
+from plantroom.wire.ranges import RangeSet
 from plantroom.wire.reading import Reading
 
 _MODULUS = 1 << 256
+_WORDS = {QUARANTINED: "quarantined", EVICTED: "evicted", GONE: "lost", RETIRED: "evicted"}
 
 
 def open_book(connection: sqlite3.Connection, device: int, epoch: int) -> int:
@@ -96,11 +98,26 @@ def _stored_book(connection: sqlite3.Connection, ref: BookRef) -> StoredBook:
         gone=spans.load(connection, (ref.id, GONE)),
         digests=dict(digests.fetchall()),
         disputed=bool(disputed),
+        retired=spans.load(connection, (ref.id, RETIRED)),
+        reasons={
+            f"{_WORDS[kind]}({reason})": count
+            for kind, reason, count in connection.execute(
+                "SELECT kind, reason, sum(last - first + 1) FROM span"
+                " WHERE book = ? AND kind != ? GROUP BY kind, reason",
+                (ref.id, STORED),
+            )
+        },
     )
 
 
-def altered_segments(connection: sqlite3.Connection, book: StoredBook) -> list[int]:
-    """Recompute a book's digests from its rows; give the segments that differ."""
+def altered_segments(
+    connection: sqlite3.Connection, book: StoredBook, seen: RangeSet | None = None
+) -> list[int]:
+    """Recompute a book's digests from its rows; give the segments that differ.
+
+    A segment whose rows went by retention cannot be compared. `seen` is told which numbers are
+    there.
+    """
     found = [
         ref for ref in readback.book_refs(connection, [book.spiffe_id]) if ref.epoch == book.epoch
     ]
@@ -109,6 +126,9 @@ def altered_segments(connection: sqlite3.Connection, book: StoredBook) -> list[i
         for reading in readback.readings_of(connection, ref):
             segment = reading.seq // SEGMENT_SEQS
             sums[segment] = (sums.get(segment, 0) + int.from_bytes(reading.hash())) % _MODULUS
+            if seen is not None:
+                seen.add(reading.seq)
     digests = {segment: total.to_bytes(32) for segment, total in sums.items()}
-    segments = sorted(digests.keys() | book.digests.keys())
+    retired = {n for a, b in book.retired for n in range(a // SEGMENT_SEQS, b // SEGMENT_SEQS + 1)}
+    segments = sorted(digests.keys() | book.digests.keys() - retired)
     return [each for each in segments if digests.get(each) != book.digests.get(each)]

@@ -31,7 +31,8 @@ class Quarantine:
         raw = reading.canonical()
         kept = raw if self._raw_bytes + len(raw) <= self._raw_bytes_max else None
         done = connection.execute(
-            "INSERT OR IGNORE INTO quarantine VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO quarantine(device, epoch, seq, hash, site, reason, at_us, raw)"
+            " VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 reading.device,
                 reading.epoch,

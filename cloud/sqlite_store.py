@@ -8,10 +8,18 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from plantroom.cloud import book_tables, readback
+from plantroom.cloud import book_tables, readback, verifying
 from plantroom.cloud.membership import belongs_by_name
 from plantroom.cloud.readback import value_of
-from plantroom.cloud.store import Belongs, Committed, Delivery, Remembered, Row, StoredBook
+from plantroom.cloud.store import (
+    Altered,
+    Belongs,
+    Committed,
+    Delivery,
+    Remembered,
+    Row,
+    StoredBook,
+)
 from plantroom.cloud.store_schema import HOUR_US, MIGRATIONS
 from plantroom.cloud.writing import Writer
 from plantroom.views.history import HistoryQuery, Sampled, Series, thin
@@ -107,6 +115,8 @@ class SqliteReader:
             self._connection = sqlite3.connect(
                 f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None
             )
+        self._connection.text_factory = _readable
+        self._notes: tuple[int, verifying.Notes] | None = None
 
     @contextlib.contextmanager
     def _snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -132,14 +142,31 @@ class SqliteReader:
         with self._snapshot() as connection:
             return book_tables.stored_books(connection, spiffe_ids)
 
-    def verify(self, book: StoredBook) -> list[int]:
-        """Recompute a book's digests; see `StoreReader`."""
-        with self._snapshot() as connection:
-            return book_tables.altered_segments(connection, book)
+    def verify(self, book: StoredBook) -> list[Altered]:
+        """Compare a book with its rows; see `StoreReader`."""
+        with self._snapshot() as connection:  # of which the book is read again
+            now = [
+                each
+                for each in book_tables.stored_books(connection, [book.spiffe_id])
+                if each.epoch == book.epoch
+            ]
+            (version,) = connection.execute("PRAGMA data_version").fetchone()
+            if self._notes is None or self._notes[0] != version:
+                self._notes = version, verifying.Notes(connection)
+            return [
+                found
+                for each in now
+                for found in verifying.altered(connection, each, self._notes[1])
+            ]
 
     def close(self) -> None:
         """Close; idempotent."""
         self._connection.close()
+
+
+def _readable(text: bytes) -> str:
+    """Read text that somebody may have changed: `verify` names it, and must not end at it."""
+    return text.decode(errors="replace")
 
 
 def _store_id(connection: sqlite3.Connection) -> str:

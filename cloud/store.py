@@ -6,7 +6,7 @@ commit counter. An implementation is held to `tests/cloud/test_store.py`.
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from plantroom.views.history import HistoryQuery, Series
 from plantroom.wire.envelope import Batch, Receipt
@@ -28,6 +28,14 @@ class Delivery:
     received_us: int
 
 
+class Altered(NamedTuple):
+    """A range of a book in which something is not as it was received, and what."""
+
+    first: int
+    last: int
+    what: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Committed:
     """What a commit did: a receipt for each delivery, in order, and what was new."""
@@ -35,6 +43,7 @@ class Committed:
     receipts: tuple[Receipt, ...]
     stored: tuple[Reading, ...] = ()
     duplicates: int = 0
+    after_retention: int = 0  # of the duplicates, those that can no longer be compared
     quarantined: Mapping[str, int] = field(default_factory=dict)  # by reason
     late: int = 0
 
@@ -70,6 +79,8 @@ class StoredBook:
     gone: RangeSet
     digests: Mapping[int, bytes]
     disputed: bool
+    retired: RangeSet = field(default_factory=RangeSet)  # stored, and gone by retention
+    reasons: Mapping[str, int] = field(default_factory=dict)  # evicted(full): how many
 
     @property
     def holes(self) -> RangeSet:
@@ -108,8 +119,8 @@ class StoreReader(Protocol):
         """Give the books of these devices, or of all, ordered by site, device and epoch."""
         ...
 
-    def verify(self, book: StoredBook) -> list[int]:
-        """Recompute a book's digests from the stored rows; give the segments that differ."""
+    def verify(self, book: StoredBook) -> list[Altered]:
+        """Compare what is stored of a book with what was booked when it was received."""
         ...
 
     def close(self) -> None:

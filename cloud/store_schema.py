@@ -16,6 +16,7 @@ STORED: Final = 0
 QUARANTINED: Final = 1
 EVICTED: Final = 2
 GONE: Final = 3
+RETIRED: Final = 4  # stored, and its rows went by retention: also in STORED
 
 _FIRST: Final = """
 CREATE TABLE store(
@@ -117,4 +118,9 @@ CREATE TABLE quarantine(
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: Final = {"store": (_FIRST,)}
+_QUARANTINE_ENDS: Final = """
+ALTER TABLE quarantine ADD COLUMN outcome TEXT NOT NULL DEFAULT '';
+ALTER TABLE quarantine ADD COLUMN outcome_us INTEGER;
+"""
+
+MIGRATIONS: Final = {"store": (_FIRST, _QUARANTINE_ENDS)}

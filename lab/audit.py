@@ -9,6 +9,7 @@ still with it only as long as it has sent nothing newer. Pure.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from plantroom.wire.ranges import RangeSet
 
@@ -47,8 +48,7 @@ class Page:
         return union(self.held, self.excused)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class Fault(NamedTuple):
     """Why a book does not close: a range of it, and what is wrong there."""
 
     first: int
@@ -149,9 +149,20 @@ def _each(ranges: RangeSet, what: str) -> Iterator[Fault]:
         yield Fault(first=first, last=last, what=what)
 
 
-def with_faults(account: Account, more: Iterable[Fault]) -> Account:
-    """Return the account with further faults."""
-    return replace(account, faults=(*account.faults, *more))
+def with_faults(
+    accounts: Iterable[Account], faults: Iterable[tuple[str, int, Fault]]
+) -> tuple[Account, ...]:
+    """Return the accounts with further faults; one for a (device, epoch) of no book has its own."""
+    more: dict[Key, list[Fault]] = {}
+    for device, epoch, fault in faults:
+        more.setdefault((device, epoch), []).append(fault)
+    found = {(account.device, account.epoch): account for account in accounts}
+    for key in more.keys() - found.keys():
+        found[key] = _account(key, None, None, is_newest=False)
+    return tuple(
+        replace(found[key], faults=(*found[key].faults, *more.get(key, ())))
+        for key in sorted(found)
+    )
 
 
 def union(*parts: RangeSet) -> RangeSet:

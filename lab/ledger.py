@@ -1,7 +1,7 @@
 """The books of a state folder, read from its files: they answer whether anything runs or not."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,10 @@ from typing import Any
 from plantroom.cloud.store import StoredBook, StoreReader
 from plantroom.gateway import books, verifying
 from plantroom.lab import app, audit
-from plantroom.lab.audit import SEGMENT_SEQS, Account, Fault, Page
+from plantroom.lab.audit import Account, Fault, Page
 from plantroom.lab.layout import Layout
 from plantroom.wire.ranges import RangeSet
 from plantroom.wire.sqlite import translated
-
-_ALTERED_BELOW = "altered: the gateway's rows are not those that were received"
 
 
 def accounts(layout: Layout) -> tuple[Account, ...]:
@@ -29,39 +27,45 @@ def accounts(layout: Layout) -> tuple[Account, ...]:
 
 
 def verify(layout: Layout) -> tuple[Account, ...]:
-    """Like `accounts`, and the rows of both sides are hashed again."""
-    below, wrong = _gateway_verified(layout)
-    with _store(layout) as store:
-        read = store.books() if store else []
-        altered = {
-            (book.spiffe_id, book.epoch): _altered(store, book)
-            for book in read
-            if store and book.stored
-        }
-    compared = audit.compare(below, [_cloud_page(book) for book in read])
-    return tuple(
-        audit.with_faults(
-            account,
-            (
-                *wrong.get((account.device, account.epoch), ()),
-                *altered.get((account.device, account.epoch), ()),
-            ),
-        )
-        for account in compared
-    )
+    """Like `accounts`, and everything that lies on both sides is compared with its books."""
+    with _gateway_snapshot(layout) as connection:
+        below = [_gateway_page(entry) for entry in books.summary(connection)] if connection else []
+        found = list(verifying.altered(connection)) if connection else []
+        with _store(layout) as store:
+            read = store.books() if store else []
+            above = {_key(book): store.verify(book) for book in read} if store else {}
+        compared = audit.compare(below, [_cloud_page(book) for book in read])
+        faults = [
+            *((each.device, each.epoch, Fault(*each[2:])) for each in found),
+            *((*key, Fault(*each)) for key, ranges in above.items() for each in ranges),
+            *(_missing(connection, compared) if connection else ()),
+        ]
+    return audit.with_faults(compared, faults)
 
 
-def _gateway_verified(layout: Layout) -> tuple[list[Page], dict[tuple[str, int], list[Fault]]]:
-    """Return the gateway's books, and what of its rows was changed, of one moment."""
-    wrong: dict[tuple[str, int], list[Fault]] = {}
+def _key(book: StoredBook) -> tuple[str, int]:
+    return book.spiffe_id, book.epoch
+
+
+def _missing(
+    connection: sqlite3.Connection, accounts: Iterable[Account]
+) -> Iterator[tuple[str, int, Fault]]:
+    """Look for the rows of what should wait at the gateway."""
+    for account in accounts:
+        if account.queued:
+            key = account.device, account.epoch
+            for first, last in verifying.missing(connection, *key, account.queued):
+                yield *key, Fault(first, last, "neither stored nor in the queue, as is booked")
+
+
+@contextmanager
+def _gateway_snapshot(layout: Layout) -> Iterator[sqlite3.Connection | None]:
+    """Open the queue as it is at one moment; None when no gateway has ever run here."""
     if not layout.queue.exists():
-        return [], wrong
+        yield None
+        return
     with _read_only(layout.queue) as connection:
-        pages = [_gateway_page(entry) for entry in books.summary(connection)]
-        for device, epoch, (first, last) in verifying.altered(connection):
-            fault = Fault(first=first, last=last, what=_ALTERED_BELOW)
-            wrong.setdefault((device, epoch), []).append(fault)
-    return pages, wrong
+        yield connection
 
 
 @contextmanager
@@ -74,24 +78,10 @@ def _store(layout: Layout) -> Iterator[StoreReader | None]:
         yield store
 
 
-def _altered(store: StoreReader, book: StoredBook) -> tuple[Fault, ...]:
-    return tuple(
-        Fault(
-            first=segment * SEGMENT_SEQS,
-            last=(segment + 1) * SEGMENT_SEQS - 1,
-            what="altered: the stored rows are not those that were received",
-        )
-        for segment in store.verify(book)
-    )
-
-
 def gateway_pages(layout: Layout) -> list[Page]:
     """Return the gateway's books; none when it has never run."""
-    path = layout.queue
-    if not path.exists():
-        return []
-    with _read_only(path) as connection:
-        return [_gateway_page(entry) for entry in books.summary(connection)]
+    with _gateway_snapshot(layout) as connection:
+        return [_gateway_page(entry) for entry in books.summary(connection)] if connection else []
 
 
 @contextmanager
@@ -99,6 +89,7 @@ def _read_only(path: Path) -> Iterator[sqlite3.Connection]:
     with translated(path):
         connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
         with closing(connection):
+            connection.text_factory = lambda text: text.decode(errors="replace")  # as it is
             connection.execute("BEGIN")  # one snapshot
             yield connection
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from plantroom.cloud.catalog import READERS, STORES
 from plantroom.cloud.membership import belongs_by_name
-from plantroom.cloud.store import Committed, Delivery, Store, StoredBook, StoreReader
+from plantroom.cloud.store import Altered, Committed, Delivery, Store, StoredBook, StoreReader
 from plantroom.views.history import HistoryQuery
 from plantroom.wire.envelope import Span
 from plantroom.wire.ranges import RangeSet
@@ -67,8 +67,8 @@ class Box:
         rows = self.look(lambda reader: list(reader.export()))
         return sorted({row.seq for row in rows})
 
-    def altered(self, book: StoredBook) -> list[int]:
-        found: list[int] = self.look(lambda reader: reader.verify(book))
+    def altered(self, book: StoredBook) -> list[Altered]:
+        found: list[Altered] = self.look(lambda reader: reader.verify(book))
         return found
 
     def book(self, *, epoch: int = 1) -> StoredBook:
