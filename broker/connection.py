@@ -109,6 +109,7 @@ class Connection(asyncio.Protocol):
         self._have = 0
         if self.client is not None:
             self.handler.connection_ended(self)
+        self.fast.leave()
 
     def through(self) -> None:
         """Leave the doorway."""

@@ -60,6 +60,10 @@ class FastPath:
         self._epoch = 0
         self._generation: tuple[int, int, int] = (-1, -1, -1)
 
+    def leave(self) -> None:
+        """Let go of the connection, which holds this: its TLS would wait for the collector."""
+        del self._connection
+
     def take(self, data: bytes, position: int) -> int:
         """Handle packets from `position` on; return where the first that was not handled starts."""
         client = self._connection.client

@@ -27,6 +27,7 @@ PACKET_BYTES_MAX = PACK_BYTES_MAX + 4096
 PACKET_OVERHEAD_BYTES = 1024  # topic and properties of a publish
 RECEIVE_MAX = 65535
 _V5 = 5
+_CALLBACKS = tuple(name for name in vars(Client) if name.startswith("on_"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,9 +176,14 @@ class Session:
         self.abort()
 
     def abort(self) -> None:
-        """Close without a word; idempotent."""
+        """Close without a word, and let go of what holds this; idempotent.
+
+        In a cycle the connection's TLS state would wait for a full collection, which an agent
+        hardly ever makes.
+        """
         connection = self._client.socket()
-        self._client.on_socket_open = None
+        for name in _CALLBACKS:
+            setattr(self._client, name, None)
         self._closed = self._closed or "closed"
         if connection is not None:
             connection.close()

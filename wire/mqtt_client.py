@@ -18,6 +18,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from plantroom.wire.link import Message
 
 CONNECT_TIMEOUT_S = 5.0
+CALLBACKS = tuple(name for name in vars(PahoClient) if name.startswith("on_"))
 FAILURE = 0x80  # MQTT 5, 2.4: reason codes from here on say no
 
 
@@ -85,9 +86,14 @@ class AnsweringClient(aiomqtt.Client):
         self.incoming.put_nowait(None)
 
     def drop(self) -> None:
-        """Close the socket, whatever state it is in; idempotent."""
+        """Close the socket, whatever state it is in, and let go of what holds this; idempotent.
+
+        In a cycle the connection's TLS state would wait for a full collection, which an idle
+        process hardly ever makes.
+        """
         if self._misc_task is not None:
             self._misc_task.cancel()
+            self._misc_task = None
         connection = self._client.socket()
         if connection is not None and connection.fileno() >= 0:
             self._loop.remove_reader(connection.fileno())
@@ -95,6 +101,8 @@ class AnsweringClient(aiomqtt.Client):
             connection.close()
         if not self._disconnected.done():
             self._disconnected.set_result(None)
+        for name in CALLBACKS:
+            setattr(self._client, name, None)
 
     # paho's callbacks, on the loop: aiomqtt drives the socket from there.
 
