@@ -70,6 +70,7 @@ def meet(connection: sqlite3.Connection, store_id: str) -> Standing:
     connection.execute("INSERT OR IGNORE INTO former_store VALUES(?)", (known,))
     connection.execute("DELETE FROM span WHERE kind = ?", (STORED,))
     connection.execute("UPDATE book SET settled = 0")
+    connection.execute("UPDATE note SET told = 0")  # it has no correction of ours either
     last = connection.execute("SELECT max(id) FROM reading").fetchone()[0]
     tables.set_meta(connection, "requeue_next", 0)
     tables.set_meta(connection, "requeue_last", last)

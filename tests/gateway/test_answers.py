@@ -93,6 +93,23 @@ def test_a_store_that_is_new_gets_everything_again_in_bounded_steps(
     asyncio.run(scenario())
 
 
+def test_a_store_that_is_new_is_told_every_note_again(make_rig: Any, lab: Any) -> None:
+    """It has no clock correction of ours: readings that it refills would stay without a time."""
+
+    async def scenario() -> None:
+        rig = make_rig()
+        await rig.start()
+        await rig.receive(lab.pack([], payload=b"\xff", user={"range": "7/0/3"}))
+        flight = await fly(rig)
+        [(_, name)] = flight.notes
+        await rig.queue.settle(receipt(flight, notes=(name,)), flight)
+        assert not (await fly(rig)).notes
+        assert await rig.queue.standing_of("b") == "changed"
+        assert [told for _, told in (await fly(rig)).notes] == [name]
+
+    asyncio.run(scenario())
+
+
 def test_a_quarantine_that_was_lifted_is_stored_and_its_digest_closes(
     make_rig: Any, lab: Any
 ) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Self, cast
 from unittest import mock
 
 from plantroom.broker.store import MIGRATIONS as BROKER_TABLES
+from plantroom.cloud.store_schema import GONE
 from plantroom.cloud.store_schema import MIGRATIONS as STORE_TABLES
 from plantroom.device.outbox import MIGRATIONS as OUTBOX_TABLES
 from plantroom.gateway.queue_schema import CONFIRMED
@@ -41,8 +42,18 @@ _TRUTH: dict[str, str] = {
         CREATE TRIGGER truth_dropped AFTER DELETE ON reading WHEN old.state < {CONFIRMED} BEGIN
             INSERT INTO dropped SELECT old.id, device, epoch, old.seq FROM book
             WHERE id = old.book; END;
+        CREATE TABLE settled(device TEXT, epoch INTEGER, seq INTEGER);
+        CREATE TRIGGER truth_settled AFTER UPDATE OF state ON reading
+        WHEN new.state = {CONFIRMED} AND old.state < {CONFIRMED} BEGIN
+            INSERT INTO settled SELECT device, epoch, new.seq FROM book WHERE id = new.book; END;
         """,
-    "cloud": "",
+    "cloud": f"""
+        CREATE TABLE given_up(book INTEGER, first INTEGER, last INTEGER);
+        CREATE TRIGGER truth_given_up AFTER INSERT ON span WHEN new.kind = {GONE} BEGIN
+            INSERT INTO given_up VALUES(new.book, new.first, new.last); END;
+        CREATE TRIGGER truth_given_up_too AFTER UPDATE OF last ON span WHEN new.kind = {GONE} BEGIN
+            INSERT INTO given_up VALUES(new.book, old.last + 1, new.last); END;
+        """,
 }
 _TABLES: dict[str, Migrations] = {
     "sensor": OUTBOX_TABLES,

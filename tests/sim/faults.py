@@ -12,7 +12,7 @@ from plantroom.broker.properties import Property
 from plantroom.wire import senml
 from plantroom.wire.reading import Point
 from tests.sim.network import Connection, FrontLink
-from tests.sim.process import SITE, Process, spiffe_id
+from tests.sim.process import SITE, UNKNOWN_US, Process, spiffe_id
 from tests.sim.truth import Known
 
 if TYPE_CHECKING:
@@ -57,6 +57,21 @@ class Faults:
         disk = self.one_of(kind).disk
         disk.full = True
         self.later(1, 10, lambda: setattr(disk, "full", False))
+
+    def save_space(self) -> None:
+        """Let the gateway's reserve be given up for a while: nothing is derived."""
+        self._world.gateway.save_space(saving=True)
+        self.later(1, 10, lambda: self._world.gateway.save_space(saving=False))
+
+    def occupy(self) -> None:
+        """Let the gateway fall behind: what it takes is derived only later."""
+        loop = asyncio.get_running_loop()
+        self._world.gateway.busy_until_s = loop.time() + self._world.chance.uniform(1, 15)
+
+    def upset(self) -> None:
+        """Let the building's broker refuse every second publish for a while."""
+        self._world.gateway.moody = 0.5
+        self.later(1, 10, lambda: setattr(self._world.gateway, "moody", 0.0))
 
     def cut(self, cable: str) -> None:
         """Break a cable for a while."""
@@ -112,11 +127,21 @@ class Faults:
         """Set somebody's clock, forward or back, also to 1970."""
         process = self._world.chance.choice(self._world.processes)
         process.clock.stepped_us = self._world.chance.choice(
-            (0, 3_600_000_000, -3_600_000_000, 90 * 86_400_000_000, -1_789_000_000_000_000)
+            (0, 3_600_000_000, -3_600_000_000, 90 * 86_400_000_000, UNKNOWN_US)
         )
 
+    def reboot(self) -> None:
+        """Let a sensor lose power, with a clock that is set again only later."""
+        sensor = self._world.chance.choice(self._world.sensors)
+        self._world.truth.timeless |= {
+            (spiffe_id(sensor.name), epoch)
+            for (epoch,) in sensor.disk.rows("SELECT epoch FROM timeless")
+        }
+        sensor.reboot()
+        self.later(0.5, 15, lambda: setattr(sensor.clock, "stepped_us", 0))
+
     def twin(self) -> None:
-        """Let a clone of a sensor publish other readings under keys that are taken."""
+        """Let a clone of a sensor publish other readings under keys that are, or will be, taken."""
         name = self._world.chance.choice(self._world.names)
         device = spiffe_id(name)
         rows = self._world.sensor_disks[name].rows("SELECT epoch, seq, pack FROM taken")
@@ -128,6 +153,9 @@ class Faults:
             return
         epoch, seq, pack = self._world.chance.choice(rows)
         mine = senml.decode(pack).readings[0]
+        if self._world.chance.random() < 0.3:  # it is ahead of the sensor that it is a copy of
+            seq = max(other[1] for other in rows if other[0] == epoch) + 1
+            mine = dataclasses.replace(mine, seq=seq)
         points = (
             Point(name="temperature", unit="Cel", value=-float(self._world.chance.randrange(500))),
         )
@@ -153,8 +181,9 @@ class Faults:
         process.kill()
         self._world.truth.roll_back(disk, image)
         if kind == "gateway":
-            self._world.dropped_seen = 0
+            self._world.forget_gateway()
         if kind == "cloud":
+            self._world.given_up_seen = 0
             self._world.name_store()
 
 
@@ -193,9 +222,13 @@ FAULT_OF: dict[str, Callable[[Faults], None]] = {
     "weather": lambda faults: faults.bad_weather(),
     "disk-full-sensor": lambda faults: faults.fill("sensor"),
     "disk-full-gateway": lambda faults: faults.fill("gateway"),
+    "no-reserve": lambda faults: faults.save_space(),
+    "slow-gateway": lambda faults: faults.occupy(),
+    "moody-broker": lambda faults: faults.upset(),
     "disk-full-cloud": lambda faults: faults.fill("cloud"),
     "clock-step": lambda faults: faults.step_clock(),
     "twin": lambda faults: faults.twin(),
+    "reboot-sensor": lambda faults: faults.reboot(),
     "restore-cloud": lambda faults: faults.restore("cloud"),
     "restore-gateway": lambda faults: faults.restore("gateway"),
     "restore-sensor": lambda faults: faults.restore("sensor"),

@@ -15,7 +15,7 @@ from plantroom.gateway.asking import Asking
 from plantroom.gateway.bridge import Bridge
 from plantroom.gateway.crossing import Upward
 from plantroom.gateway.derive import Deriver
-from plantroom.gateway.holding import FULL, Holding
+from plantroom.gateway.holding import FULL, NO_RESERVE, QUOTA_EXCEEDED, Holding
 from plantroom.gateway.ingress import Intake
 from plantroom.gateway.spool import Queue
 from plantroom.gateway.tables import Life
@@ -44,6 +44,9 @@ class Gateway(Process):
         self._doors: list[Door] = []
         self._journal: Journal | None = None
         self._held: int | None = None
+        self.moody = 0.0  # the share of publishes that is refused for no reason
+        self.busy_until_s = 0.0  # with something else than deriving
+        self._holding: Holding | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self.queue: Queue | None = None
         self.bridge: Bridge | None = None
@@ -72,8 +75,9 @@ class Gateway(Process):
         journal = self._journal
         if journal is None:
             return
-        if self._held is not None:
-            door.write(encode.acknowledgement(4, number, _V5, code=self._held))
+        held = QUOTA_EXCEEDED if self.chance.random() < self.moody else self._held
+        if held is not None:
+            door.write(encode.acknowledgement(4, number, _V5, code=held))
             return
         origin = Origin(1, "sensor", door.connection.cable)
         run = Run(origin, packet, version=_V5, match=Match(), at_us=0, tapped=True)
@@ -106,7 +110,13 @@ class Gateway(Process):
                     door.call(topic.names[1], call.data)
         return 0
 
-    def _hold(self, code: int | None) -> None:
+    def save_space(self, *, saving: bool) -> None:
+        """Be out of disk, or no longer: only what frees space may write."""
+        if self._holding is not None and self.queue is not None and self.alive:
+            self._holding.set(NO_RESERVE, holds=saving)
+            self.queue.save_space(saving=saving)
+
+    def hold(self, code: int | None) -> None:
         self._held = code
 
     async def main(self) -> None:
@@ -117,7 +127,7 @@ class Gateway(Process):
         self.queue = queue
         await _insist(queue.start)
         self._held = None
-        holding = Holding(self._hold)
+        holding = self._holding = _Busy(self)
         asking = Asking(site=SITE, trust_domain=DOMAIN, publish=self._publish, clock=self.clock)
         bridge = self._make_bridge(queue, life, asking)
 
@@ -184,3 +194,15 @@ async def _insist(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
             await asyncio.sleep(1.0)
         else:
             return
+
+
+class _Busy(Holding):
+    """The product's reasons to wait, and one more: the machine has something else to do."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        super().__init__(gateway.hold)
+        self._gateway = gateway
+
+    async def ended(self, reason: str) -> None:
+        await super().ended(reason)
+        await asyncio.sleep(self._gateway.busy_until_s - asyncio.get_running_loop().time())

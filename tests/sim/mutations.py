@@ -49,7 +49,8 @@ class Mutation:
     pace: dict[str, Any] = field(default_factory=dict)
 
 
-def _swap(target: Any, name: str, new: Any) -> Change:
+def swap(target: Any, name: str, new: Any) -> Change:
+    """Put something else in a thing's place."""
     return lambda: mock.patch.object(target, name, new)
 
 
@@ -156,12 +157,10 @@ _plain_answered = Uplink._answered
 _plain_meet = answers.meet
 
 
-def _never_former(connection: sqlite3.Connection, store_id: str) -> Any:
-    """Take every store for the one that we know."""
-    known = tables.meta(connection, "store_id")
-    if known is None:
-        return _plain_meet(connection, store_id)
-    return "same"
+def _former_forgotten(connection: sqlite3.Connection, store_id: str) -> Any:
+    """Take an answer of a former store for one of a new store."""
+    connection.execute("DELETE FROM former_store")
+    return _plain_meet(connection, store_id)
 
 
 def _notes_not_receipted(self: Line, sql: sqlite3.Connection, limit: int) -> Any:
@@ -285,45 +284,45 @@ def _holes_with_evicted(self: StoredBook) -> RangeSet:
 MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         name="ack before commit",
-        change=_swap(Journal, "acknowledge", _ack_before_commit),
+        change=swap(Journal, "acknowledge", _ack_before_commit),
         faults=("crash-gateway", "kill-gateway"),
         plan={"ring": Limits(readings_max=4)},
     ),
     Mutation(
         name="sent when refused",
-        change=_swap(Dispatch, "_refused", _sent_when_refused),
+        change=swap(Dispatch, "_refused", _sent_when_refused),
         faults=("cut-wan", "silent-wan"),
         plan={"ring": Limits(readings_max=4)},
         limits={"policy": "reject", "readings_max": 6},
     ),
     Mutation(
         name="skip a tombstone",
-        change=_swap(Ring, "_entomb", _no_tombstone),
+        change=swap(Ring, "_entomb", _no_tombstone),
         faults=("cut-lan", "kill-gateway"),
         plan={"ring": Limits(readings_max=4)},
     ),
     Mutation(
         name="epoch reused",
-        change=_swap(outbox, "next_epoch", _next_epoch_is_guessable),
+        change=swap(outbox, "next_epoch", _next_epoch_is_guessable),
         faults=("restore-sensor",),
     ),
     Mutation(
         name="cursor apart",
-        change=_swap(Queue, "_post", _cursor_first),
+        change=swap(Queue, "_post", _cursor_first),
         faults=("crash-gateway", "kill-gateway", "disk-full-gateway"),
         plan={"ring": Limits(readings_max=4)},
     ),
     Mutation(name="cursor by time", change=_by_time, faults=()),
     Mutation(
         name="delete on PUBACK",
-        change=_swap(Uplink, "_publish", _delete_on_puback),
+        change=swap(Uplink, "_publish", _delete_on_puback),
         faults=("front-lost", "weather", "crash-cloud", "kill-gateway"),
         plan={"ring": Limits(readings_max=4)},
         limits={"readings_max": 6, "policy": "reject"},
     ),
     Mutation(
         name="any incarnation, whole batch",
-        change=_swap(Uplink, "_answered", _any_incarnation),
+        change=swap(Uplink, "_answered", _any_incarnation),
         faults=("kill-gateway",),
         plan={"fault_every_s": 4.0, "period_s": 0.5, "late": 0.5},
         limits={"readings_max": 1000, "policy": "reject"},
@@ -331,15 +330,17 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="evict in the air",
-        change=_swap(room, "_until", _evict_in_the_air),
+        change=swap(room, "_until", _evict_in_the_air),
         faults=("cut-wan", "weather", "kill-cloud"),
         limits={"policy": "oldest", "readings_max": 6},
     ),
     Mutation(
         name="former store",
-        change=_swap(answers, "meet", _never_former),
+        change=swap(answers, "meet", _former_forgotten),
         faults=("restore-cloud",),
-        plan={"ring": Limits(readings_max=4), "fault_every_s": 4.0},
+        plan={"fault_every_s": 3.0, "period_s": 0.5, "late": 0.5},
+        limits={"readings_max": 1000, "policy": "reject"},
+        pace={"live_readings_max": 1, "backfill_readings_max": 1},
     ),
     Mutation(
         name="tombstone neither receipted nor said again",
@@ -361,20 +362,20 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="dedup at the gateway by key",
-        change=_swap(Posting, "_row", _dedup_by_key),
+        change=swap(Posting, "_row", _dedup_by_key),
         faults=("twin",),
         plan={"fault_every_s": 2.0},
     ),
     Mutation(
         name="receipt before commit",
-        change=_swap(Ingest, "_commit_all", _receipt_before_commit),
+        change=swap(Ingest, "_commit_all", _receipt_before_commit),
         faults=("crash-cloud", "kill-cloud", "disk-full-cloud"),
         plan={"ring": Limits(readings_max=4)},
         limits={"readings_max": 6, "policy": "reject"},
     ),
     Mutation(
         name="dedup without hash",
-        change=_swap(writing, "_sorted_out", _dedup_without_hash),
+        change=swap(writing, "_sorted_out", _dedup_without_hash),
         faults=("twin",),
         plan={"fault_every_s": 2.0},
         limits={"readings_max": 6},

@@ -41,7 +41,8 @@ FAULTS = (
     *("kill-sensor", "kill-gateway", "kill-cloud", "crash-sensor", "crash-gateway", "crash-cloud"),
     *("cut-lan", "cut-wan", "cut-ingest", "silent-lan", "silent-wan", "front-crash", "front-lost"),
     *("weather", "disk-full-sensor", "disk-full-gateway", "disk-full-cloud", "clock-step"),
-    *("twin", "restore-cloud", "restore-gateway", "restore-sensor"),
+    *("twin", "restore-cloud", "restore-gateway", "restore-sensor", "reboot-sensor"),
+    *("no-reserve", "moody-broker", "slow-gateway"),
 )
 
 
@@ -72,7 +73,7 @@ def of_seed(seed: int) -> Plan:
             backfill_readings_max=draw((1, 4, 20)),
             notes_max=draw((1, 10)),
             window=window,
-            hello_s=draw((8.0, 20.0)),
+            hello_s=draw((5.0, 12.0)),
             answer_timeout_s=draw((4.0, 10.0)),
         ),
         poison=draw((0.0, 0.0, 0.03)),

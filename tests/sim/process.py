@@ -10,6 +10,7 @@ from tests.sim.virtual_loop import DeadError
 SITE, DOMAIN = "building-1", "building-1.smart.local"
 POISON = -666.0
 GARBLED = -777.0
+UNKNOWN_US = -1_789_000_000_000_000  # a clock that was never set says 1970
 _START_US = 1_790_000_000_000_000
 
 
@@ -27,15 +28,25 @@ def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 class VirtualClock:
-    """One machine's clocks: monotonic time is the loop's, wall time can be stepped."""
+    """One machine's clocks: monotonic time runs from its boot, wall time can be stepped."""
 
     def __init__(self) -> None:
         self.stepped_us = 0
+        self._booted_us = 0
 
     def wall_us(self) -> int:
-        return _START_US + self.monotonic_us() + self.stepped_us
+        return _START_US + self._now_us() + self.stepped_us
 
     def monotonic_us(self) -> int:
+        return self._now_us() - self._booted_us
+
+    def boot(self) -> None:
+        """Begin to count anew; the time of day is unknown."""
+        self._booted_us = self._now_us()
+        self.stepped_us = UNKNOWN_US
+
+    @staticmethod
+    def _now_us() -> int:
         return int(asyncio.get_running_loop().time() * 1_000_000)
 
 

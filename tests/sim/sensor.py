@@ -55,7 +55,13 @@ class Sensor(Process):
         self.connection: Connection | None = None
         self.calm = self._last = False
         self.taken = 0
-        self.boot = "boot-1"
+        self.boots = 1
+
+    def reboot(self) -> None:
+        """Lose power: what is not on the disk is gone, and the clock is not set for a while."""
+        self.kill()
+        self.boots += 1
+        self.clock.boot()
 
     def severed(self) -> None:
         if self.connection is not None:
@@ -69,7 +75,7 @@ class Sensor(Process):
             limits=self._plan.ring,
             clock=self.clock,
             randbits=self.chance.getrandbits,
-            boot=self.boot,
+            boot=f"boot-{self.boots}",
         )
         dispatch = Dispatch(outbox, self._plan.rules, uniform=self.chance.uniform)
         async with asyncio.TaskGroup() as tasks:

@@ -4,14 +4,13 @@ import dataclasses
 
 import pytest
 
-from tests.sim.mutations import MUTATIONS, Mutation
+from tests.sim import mutations, mutations_told
+from tests.sim.mutations import Mutation
 from tests.sim.plan import Plan, of_seed
 from tests.sim.running import simulate
 
 TRIES = 60
 QUICK = {"ack before commit", "delete on PUBACK", "skip a tombstone", "receipt before commit"}
-# Known gaps of the simulation itself, shown in every run until its plans bring the case about.
-UNNOTICED = {"former store": "60 plans with a restored store do not bring an old answer to bear"}
 
 
 def plan_of(mutation: Mutation, seed: int) -> Plan:
@@ -34,17 +33,10 @@ def _cases() -> list[object]:
         pytest.param(
             mutation,
             id=mutation.name,
-            marks=_marks(mutation.name),
+            marks=() if mutation.name in QUICK else pytest.mark.soak,
         )
-        for mutation in MUTATIONS
+        for mutation in (*mutations.MUTATIONS, *mutations_told.MUTATIONS)
     ]
-
-
-def _marks(name: str) -> list[pytest.MarkDecorator]:
-    marks = [] if name in QUICK else [pytest.mark.soak]
-    if name in UNNOTICED:
-        marks.append(pytest.mark.xfail(reason=UNNOTICED[name], strict=False))
-    return marks
 
 
 @pytest.mark.parametrize("mutation", _cases())

@@ -6,6 +6,7 @@ has to be the same as its own.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from plantroom.broker import segments
 from plantroom.cloud import book_tables, readback
@@ -38,6 +39,7 @@ class Truth:
     garbled: bool = False
     forgotten: dict[Known, int] = field(default_factory=dict)  # taken, by a disk rolled back since
     rolled_back: set[str] = field(default_factory=set)  # sensors
+    timeless: set[tuple[str, int]] = field(default_factory=set)  # epochs without a known clock
     not_queued: set[Key] = field(default_factory=set)  # refused room under the policy `newest`
 
     # -- what there is
@@ -47,7 +49,7 @@ class Truth:
         found = dict(self.forgotten)
         for name, disk in self.sensors.items():
             for epoch, seq, pack in disk.rows("SELECT epoch, seq, pack FROM taken ORDER BY rowid"):
-                known = (spiffe_id(name), epoch, seq, senml.decode(pack).readings[0].hash())
+                known = (spiffe_id(name), epoch, seq, _hash_of(pack))
                 found.setdefault(known, len(found))
         return found
 
@@ -55,7 +57,7 @@ class Truth:
         """Give what the rings hold, of any state."""
         for name, disk in self.sensors.items():
             for epoch, seq, pack in disk.rows("SELECT epoch, seq, pack FROM reading"):
-                yield spiffe_id(name), epoch, seq, senml.decode(pack).readings[0].hash()
+                yield spiffe_id(name), epoch, seq, _hash_of(pack)
 
     def at_gateway(self) -> Iterator[Known]:
         """Give what the gateway holds: rows, quarantine, and segments not derived yet."""
@@ -173,14 +175,22 @@ class Truth:
     def roll_back(self, disk: Disk, image: bytes) -> None:
         """Put an old copy of a medium in its place; remember what only it knew."""
         held, noted = self.held_on(disk)
+        corrected = self._corrected()
         self.forgotten = self.taken()
         self.not_queued |= self.dropped()
         disk.restore(image)
         still_held, still_noted = self.held_on(disk)
         gone, hushed = held - still_held, noted - still_noted
         self.tainted |= gone | {k for k in self.forgotten if k[:3] in hushed}
+        self.timeless |= corrected - self._corrected()
         if disk.kind == "sensor":
             self.rolled_back.add(disk.name)
+
+    def _corrected(self) -> set[tuple[str, int]]:
+        """Return the epochs of which the gateway has a clock correction."""
+        notes = [ingress.note_from(body) for (body,) in self.gateway.rows("SELECT body FROM note")]
+        notes += [note for intake in self._underived() for note in intake.notes]
+        return {(note.device, note.epoch) for note in notes if note.kind == "correction"}
 
     def see_not_queued(self) -> None:
         """Remember what a commit has booked as evicted without ever having made a row of it."""
@@ -224,6 +234,13 @@ class Truth:
         The epoch is disputed then, for good, and `ledger verify` says so.
         """
         return {known[:3] for known in self.twins} & self.dropped()
+
+    def see_given_up(self, keys: set[Key]) -> None:
+        """Hold what was just booked as gone against what is held."""
+        held = {*self.at_sensors(), *self.at_gateway()} - self.tainted - self.twins
+        wrong = keys & {known[:3] for known in held}
+        if wrong:
+            raise BrokenError(f"booked gone while still held: {sorted(wrong)[:5]}")
 
     def _check_gone(self, held: set[Known]) -> None:
         keys = {known[:3] for known in held} - {known[:3] for known in self.tainted}
@@ -276,8 +293,11 @@ class Truth:
             raise BrokenError("stuck: readings wait at the gateway")
         if self.gateway.rows("SELECT 1 FROM note WHERE told = 0"):
             raise BrokenError("stuck: notes were never receipted")
-        timeless = self.cloud.rows("SELECT 1 FROM r WHERE bucket = -1")
-        if timeless and not self.rolled_back:
+        timeless = self.cloud.rows(
+            "SELECT DISTINCT d.spiffe_id, r.epoch FROM r JOIN series s ON s.id = r.series"
+            " JOIN device d ON d.id = s.device WHERE r.bucket = -1"
+        )
+        if set(timeless) - self.timeless and not self.rolled_back:
             raise BrokenError("a clock correction was lost: stored readings have no time")
         for book in self.books():
             keys = _keys(book, book.holes) - {known[:3] for known in self.tainted}
@@ -318,6 +338,12 @@ class Truth:
         for book in self.books():
             if book_tables.altered_segments(self.cloud.eyes, book):
                 raise BrokenError("the ledger finds stored rows altered")
+
+
+@lru_cache(maxsize=10_000)
+def _hash_of(pack: bytes) -> bytes:
+    """Return the hash of the reading that a sensor's row holds."""
+    return senml.decode(pack).readings[0].hash()
 
 
 def _keys(book: StoredBook, ranges: Iterable[tuple[int, int]]) -> set[Key]:

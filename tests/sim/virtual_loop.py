@@ -5,11 +5,16 @@ the seed, in the order in which it was given to that thread. So a run depends on
 """
 
 import asyncio
+import contextvars
+import heapq
 import itertools
 import random
 import selectors
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections import deque
 
 _STEP_S = 1e-6
 
@@ -22,11 +27,8 @@ class DeadError(BaseException):
     """The process that this runs in was killed: nobody hears of the result."""
 
 
-class _Idle(selectors.BaseSelector):
-    """A selector without files, whose waiting moves the clock."""
-
-    def __init__(self) -> None:
-        self.moved_s = 0.0
+class _NoFiles(selectors.BaseSelector):
+    """A selector that is never asked: there are no files."""
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         raise NotImplementedError
@@ -38,10 +40,7 @@ class _Idle(selectors.BaseSelector):
         return {}
 
     def select(self, timeout: float | None = None) -> list[Any]:
-        if timeout is None:
-            raise DeadlockError("nothing is due, ever")
-        self.moved_s += max(0.0, timeout)
-        return []
+        raise NotImplementedError
 
 
 _numbers = itertools.count()
@@ -59,12 +58,14 @@ class _Task(asyncio.Task[Any]):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Time moves only when everybody waits."""
+    """Time moves only when everybody waits; what is due at one moment runs in the order given."""
 
     def __init__(self, chance: random.Random) -> None:
-        self._idle = _Idle()
-        super().__init__(self._idle)
+        super().__init__(_NoFiles())
         self.chance = chance
+        self._now_s = 0.0
+        self._due: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._given = itertools.count()
         self._busy_until_s: dict[int, float] = {}
         self.set_task_factory(lambda loop, coro, **more: _Task(coro, loop=loop, **more))
 
@@ -75,7 +76,33 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         pass
 
     def time(self) -> float:
-        return self._idle.moved_s
+        return self._now_s
+
+    def call_at(  # type: ignore[override] # asyncio's own stub has a TypeVarTuple here
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        heapq.heappush(self._due, (when, next(self._given), timer))
+        return timer
+
+    def _run_once(self) -> None:
+        """Run what is ready; when nothing is, move to what is due next."""
+        ready: deque[asyncio.Handle] = self._ready  # type: ignore[attr-defined]
+        while not ready:
+            if not self._due:
+                raise DeadlockError("nothing is due, ever")
+            when, _, timer = heapq.heappop(self._due)
+            if not timer.cancelled():
+                self._now_s = max(self._now_s, when)
+                ready.append(timer)
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle.cancelled():
+                handle._run()
 
     def run_in_executor(  # type: ignore[override] # the loop's own stub is of a coroutine
         self, executor: Any, func: Callable[..., Any], *args: Any

@@ -56,8 +56,10 @@ class World:
         self.truth = Truth(
             self.sensor_disks, self.gateway_disk, self.cloud_disk, garbled=bool(plan.garble)
         )
-        self.gateway_disk.committed = self._nothing_in_the_air_was_dropped
-        self.dropped_seen = 0
+        self.gateway_disk.committed = self._gateway_committed
+        self.cloud_disk.committed = self._nothing_held_was_given_up
+        self.given_up_seen = 0
+        self.forget_gateway()
         self.backups: dict[str, bytes] = {}
         self.stormy = True
         self._newest: dict[tuple[int, str, str], tuple[int, int]] = {}
@@ -75,6 +77,51 @@ class World:
         )
 
     # -- invariants that have to be seen as it happens
+
+    def forget_gateway(self) -> None:
+        """Begin anew with a gateway's disk that was put in place of another."""
+        self.dropped_seen = self.settled_seen = 0
+        self._store_known = ""
+
+    def _gateway_committed(self) -> None:
+        self._nothing_in_the_air_was_dropped()
+        self._nothing_was_confirmed_by_a_former_store()
+
+    def _nothing_was_confirmed_by_a_former_store(self) -> None:
+        """Once a gateway knows the present store, only what that one holds may be confirmed."""
+        settled = self.gateway_disk.rows(
+            "SELECT device, epoch, seq FROM settled WHERE rowid > ?", self.settled_seen
+        )
+        before = self._store_known
+        if settled or not before:
+            known = self.gateway_disk.rows("SELECT value FROM meta WHERE name = 'store_id'")
+            self._store_known = known[0][0] if known else ""
+        self.settled_seen += len(settled)
+        if not settled or before != self.cloud_disk.rows("SELECT store_id FROM store")[0][0]:
+            return
+        for device, epoch, seq in settled:
+            if not self.cloud_disk.rows(
+                "SELECT 1 FROM span s JOIN book b ON b.id = s.book JOIN device d ON d.id = b.device"
+                " WHERE d.spiffe_id = ? AND b.epoch = ? AND ? BETWEEN s.first AND s.last"
+                " UNION SELECT 1 FROM quarantine WHERE device = ?1 AND epoch = ?2 AND seq = ?3",
+                *(device, epoch, seq),
+            ):
+                why = f"confirmed by a former store: {device} {epoch}/{seq}"
+                self.broken = self.broken or BrokenError(why)
+
+    def _nothing_held_was_given_up(self) -> None:
+        """What is booked as gone may be held nowhere in that moment."""
+        found = self.cloud_disk.rows(
+            "SELECT d.spiffe_id, b.epoch, g.first, g.last FROM given_up g"
+            " JOIN book b ON b.id = g.book JOIN device d ON d.id = b.device WHERE g.rowid > ?",
+            self.given_up_seen,
+        )
+        self.given_up_seen += len(found)
+        if found:
+            self.truth.see_given_up(
+                {(device, epoch, seq) for device, epoch, low, high in found
+                 for seq in range(low, high + 1)}
+            )  # fmt: skip
 
     def _nothing_in_the_air_was_dropped(self) -> None:
         dropped = self.gateway_disk.rows(
@@ -165,7 +212,7 @@ class World:
         """Be the supervisor: what has died is started again after a while."""
         dead_since: dict[str, float] = {}
         while True:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.25)
             now_s = asyncio.get_running_loop().time()
             for process in self.processes:
                 if process.alive:
@@ -200,6 +247,8 @@ class World:
         self.weather.silent.clear()
         for cable in silent:
             self.faults.flow(cable)
+        self.gateway.moody = self.gateway.busy_until_s = 0.0
+        self.gateway.save_space(saving=False)
         for process in self.processes:
             process.disk.full = False
             process.disk.crash_in = None
@@ -212,8 +261,8 @@ class World:
         loop = asyncio.get_running_loop()
         until_s = loop.time() + SETTLE_S
         quiet = 0
-        while loop.time() < until_s and quiet < 3:
-            await asyncio.sleep(_LOOK_S * (1 + quiet * 2))
+        while loop.time() < until_s and quiet < 2:
+            await asyncio.sleep(_LOOK_S + quiet * self.plan.pace.hello_s)  # a hello may change it
             try:
                 self.truth._rests()
                 quiet += 1
