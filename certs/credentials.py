@@ -42,14 +42,22 @@ def write_folder(
         StorageError: when the folder cannot be written.
     """
     svid = issue_svid(authority, spiffe_id, ttl_s=ttl_s)
+    return write_svid(svid, folder, {**bundles, authority.trust_domain: authority.bundle()})
+
+
+def write_svid(svid: Svid, folder: Path, bundles: Mapping[str, TrustBundle]) -> Credentials:
+    """Write an SVID that there is already, and the roots of all these trust domains.
+
+    Raises:
+        StorageError: when the folder cannot be written.
+    """
     made = Credentials(
         certificate=folder / "cert.pem",
         key=folder / "key.pem",
         roots=folder / "ca.pem",
         svid=svid,
     )
-    everybody = {**bundles, authority.trust_domain: authority.bundle()}
-    roots = b"".join(pem.bundle_pem(everybody[name].roots_der) for name in sorted(everybody))
+    roots = b"".join(pem.bundle_pem(bundles[name].roots_der) for name in sorted(bundles))
     atomic.make_private_folder(folder)
     atomic.write(made.roots, roots, mode=atomic.PUBLIC)
     atomic.write(made.key, svid.key_pem)

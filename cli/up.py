@@ -6,10 +6,11 @@ from typing import Any
 
 from plantroom.cli import output
 from plantroom.cli.options import layout_of, runs
-from plantroom.lab.flags import DEVICES_DEFAULT, Given
+from plantroom.lab.flags import DEVICES_DEFAULT, EMBEDDED, WORKLOAD_API, Given
 from plantroom.lab.plan import UnmappedError
 from plantroom.lab.ports import BASE_DEFAULT, BASE_MAX, BASE_MIN
 from plantroom.lab.up import Goal, up
+from plantroom.lab.workload import path_of
 from plantroom.wire.errors import UsageError
 
 DEVICES_MAX = 1000
@@ -41,8 +42,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--port-base",
         metavar="N",
         type=int,
-        help=f"first of six TCP ports on the loopback address (default {BASE_DEFAULT})",
+        help=f"first of seven TCP ports on the loopback address (default {BASE_DEFAULT})",
     )
+    add(
+        "--identity",
+        choices=(EMBEDDED, WORKLOAD_API),
+        help=f"who issues SVIDs: an issuer of one's own in each trust domain ({EMBEDDED}, the"
+        f" default), or SPIRE's agents ({WORKLOAD_API})",
+    )
+    for domain in ("building", "cloud"):
+        add(
+            f"--{domain}-socket",
+            metavar="SOCKET",
+            help=f"socket of the SPIRE agent of the {domain}'s trust domain, for"
+            f" --identity {WORKLOAD_API}",
+        )
     add("--duration", metavar="S", type=float, help="end after S seconds")
     add(
         "--exit-when-stored",
@@ -65,6 +79,9 @@ def run(options: argparse.Namespace) -> int:
         speed=options.speed,
         seed=options.seed,
         port_base=options.port_base,
+        identity=options.identity,
+        building_socket=options.building_socket and path_of(options.building_socket),
+        cloud_socket=options.cloud_socket and path_of(options.cloud_socket),
     )
     goal = Goal(duration_s=options.duration, stored=options.exit_when_stored)
     voice = _Voice(as_json=options.json)

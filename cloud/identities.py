@@ -1,19 +1,26 @@
 """Who the cloud's services are, whom they let in, and how policy follows the registry."""
 
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
-from plantroom.certs import atomic
+from plantroom.certs import admission, atomic
 from plantroom.certs.authority import Authority
 from plantroom.certs.bundle import all_from_json
 from plantroom.certs.embedded import EmbeddedSource
+from plantroom.certs.holder import OwnSource
 from plantroom.certs.registry import Registry
 from plantroom.certs.roles import SERVICES
-from plantroom.cloud.settings import CloudSettings
+from plantroom.certs.workload_api import WorkloadApiSource
+from plantroom.certs.workload_registration import registering
+from plantroom.certs.workload_stream import ENDPOINT_VARIABLE, owners_of, socket_path
+from plantroom.cloud.settings import WORKLOAD_API, CloudSettings
 from plantroom.cloud.state_folder import StateFolder
+from plantroom.wire.clock import Clock
 from plantroom.wire.errors import IdentityError
-from plantroom.wire.identity import TrustBundle
+from plantroom.wire.identity import IdentitySource, Principal, TrustBundle
 from plantroom.wire.spiffe import SpiffeId
 
 LOG = logging.getLogger("plantroom.cloud.identities")
@@ -45,11 +52,27 @@ def open_registry(settings: CloudSettings, folder: StateFolder) -> Registry:
     return registry
 
 
+def open_authority(settings: CloudSettings, folder: StateFolder, clock: Clock) -> Authority | None:
+    """Open the cloud's own issuer; None where somebody else is the issuer."""
+    if settings.identity.provider == WORKLOAD_API:
+        return None
+    return Authority.open(folder.authority, settings.agent.trust_domain, clock=clock)
+
+
 def source_of(
-    name: str, settings: CloudSettings, authority: Authority, bundles: Mapping[str, TrustBundle]
-) -> EmbeddedSource:
+    name: str,
+    settings: CloudSettings,
+    authority: Authority | None,
+    bundles: Mapping[str, TrustBundle],
+) -> OwnSource:
     """Make the source of a service's identity; the front's names the hosts that it serves under."""
     identity = settings.identity
+    if authority is None:
+        return WorkloadApiSource(
+            socket_path(identity.workload_api or os.environ.get(ENDPOINT_VARIABLE, "")),
+            service_id(settings.agent.trust_domain, name),
+            owners=owners_of(identity.workload_owner),
+        )
     return EmbeddedSource(
         authority,
         service_id(settings.agent.trust_domain, name),
@@ -58,6 +81,20 @@ def source_of(
         ips=identity.ips if name == FRONT else (),
         bundles=bundles,
     )
+
+
+def admit(
+    settings: CloudSettings,
+    registry: Registry,
+    front: IdentitySource,
+    issuers: Callable[[], Collection[str]] | None,
+) -> Callable[[Any], Principal]:
+    """Return the check of a client's certificate; whom another issuer vouches for is registered."""
+    check = admission.admit(front, issuers)
+    if settings.identity.provider != WORKLOAD_API:
+        return check
+    own = settings.agent.trust_domain
+    return registering(check, registry, trust_domain=own, cloud_trust_domain=own)
 
 
 def known_bundles(settings: CloudSettings, folder: StateFolder) -> Mapping[str, TrustBundle]:

@@ -10,6 +10,8 @@ from plantroom.wire.policy_settings import PolicySection
 from plantroom.wire.settings import load, option, section
 from plantroom.wire.spiffe import SpiffeId
 
+WORKLOAD_API = "workload-api"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSection:
@@ -54,6 +56,21 @@ class StoreSection:
 class IdentitySection:
     """The cloud's own issuer."""
 
+    provider: str = option(
+        "embedded",
+        "embedded: an issuer of one's own here; workload-api: SPIRE's agent, or another SPIFFE"
+        " Workload API, for every service.",
+        choices=("embedded", WORKLOAD_API),
+    )
+    workload_api: str = option(
+        "", "provider workload-api: unix:/path of its socket. Empty: SPIFFE_ENDPOINT_SOCKET."
+    )
+    workload_owner: str = option(
+        "", "User who may own that socket, beside root and the cloud's own."
+    )
+    workload_socket: str = option(
+        "", "Path of a socket where the own issuer serves the SPIFFE Workload API. Empty: nowhere."
+    )
     enrol_host: str = option("0.0.0.0", "Address of the enrolment port.")  # noqa: S104 -- as above
     enrol_port: int = option(
         8444, "HTTPS for gateways' enrolment; 0: a free one.", low=0, high=65_535
@@ -137,4 +154,10 @@ def read(path: Path | None, environ: Mapping[str, str]) -> CloudSettings:
     except SpiffeIdError as error:
         where, remedy = str(path or "defaults"), "see agent.trust_domain"
         raise ConfigError(str(error), where=where, remedy=remedy) from error
+    if settings.identity.provider == WORKLOAD_API and settings.identity.workload_socket:
+        raise ConfigError(
+            "identity.workload_socket needs an issuer of one's own",
+            where=str(path or "defaults"),
+            remedy='leave it empty, or write identity.provider = "embedded"',
+        )
     return settings

@@ -1,23 +1,32 @@
-"""Who this gateway is: issuer and server in the building, an enrolled client in the cloud."""
+"""Who this gateway is: issuer and server in the building, an enrolled client in the cloud.
+
+Where SPIRE is the issuer, both identities come from the Workload APIs of its agents.
+"""
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import os
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from plantroom.certs import atomic, attestors
+from plantroom.certs import admission, atomic, attestors
 from plantroom.certs.authority import Authority
 from plantroom.certs.bundle import all_from_json
 from plantroom.certs.embedded import EmbeddedSource
 from plantroom.certs.enrolled import BUNDLES_FILE, TOKEN_FILE, EnrolledSource
 from plantroom.certs.enrolled_async import AsyncEnrolled
 from plantroom.certs.enrolment_client import Server
+from plantroom.certs.holder import OwnSource, RunningSource
 from plantroom.certs.registry import Registry
-from plantroom.gateway.settings import GatewaySettings, split_address
+from plantroom.certs.workload_api import WorkloadApiSource
+from plantroom.certs.workload_registration import registering
+from plantroom.certs.workload_stream import ENDPOINT_VARIABLE, owners_of, socket_path
+from plantroom.gateway.settings import WORKLOAD_API, GatewaySettings, split_address
 from plantroom.gateway.state_folder import StateFolder
 from plantroom.wire.clock import Clock
 from plantroom.wire.errors import IdentityError
-from plantroom.wire.identity import Identity, IdentitySource, TrustBundle
+from plantroom.wire.identity import Identity, IdentitySource, Principal, TrustBundle
 from plantroom.wire.spiffe import SpiffeId
 
 _log = logging.getLogger("plantroom.gateway.identities")
@@ -45,11 +54,24 @@ class Names:
         )
 
 
+def open_authority(
+    settings: GatewaySettings, folder: StateFolder, clock: Clock
+) -> Authority | None:
+    """Open the building's own issuer; None where somebody else is the issuer."""
+    if settings.identity.provider == WORKLOAD_API:
+        return None
+    return Authority.open(folder.authority, settings.agent.trust_domain, clock=clock)
+
+
 def cloud_source(
     settings: GatewaySettings, folder: StateFolder, names: Names, clock: Clock
-) -> AsyncEnrolled:
+) -> RunningSource:
     """Make the source of this gateway's identity in the cloud; it may have none yet."""
     identity = settings.identity
+    if identity.provider == WORKLOAD_API:
+        owners = owners_of(identity.workload_owner)
+        path = socket_path(identity.cloud_workload_api)
+        return WorkloadApiSource(path, names.cloud, owners=owners)
     host, port = split_address(identity.cloud_enrol_address, "identity.cloud_enrol_address")
     enrolled = EnrolledSource(
         folder.uplink,
@@ -71,10 +93,10 @@ def cloud_source(
 def building_source(
     settings: GatewaySettings,
     folder: StateFolder,
-    issuer: tuple[Authority, Registry],
-    cloud: AsyncEnrolled,
+    issuer: tuple[Authority | None, Registry],
+    cloud: RunningSource,
     names: Names,
-) -> EmbeddedSource:
+) -> OwnSource:
     """Make the source of this gateway's identity in the building; its entry is made if missing."""
     identity = settings.identity
     authority, registry = issuer
@@ -82,6 +104,13 @@ def building_source(
         entry = registry.show(names.building)
     except IdentityError:
         entry = registry.create(names.building, dns=identity.dns, ips=identity.ips)
+    if authority is None:
+        return WorkloadApiSource(
+            socket_path(identity.workload_api or os.environ.get(ENDPOINT_VARIABLE, "")),
+            names.building,
+            owners=owners_of(identity.workload_owner),
+            told_of=(names.cloud.trust_domain,),
+        )
     return EmbeddedSource(
         authority,
         names.building,
@@ -92,8 +121,26 @@ def building_source(
     )
 
 
+def admit(
+    settings: GatewaySettings,
+    registry: Registry,
+    building: IdentitySource,
+    issuers: Callable[[], Collection[str]] | None,
+) -> Callable[[Any], Principal]:
+    """Return the check of a client's certificate; whom another issuer vouches for is registered."""
+    check = admission.admit(building, issuers)
+    if settings.identity.provider != WORKLOAD_API:
+        return check
+    return registering(
+        check,
+        registry,
+        trust_domain=settings.agent.trust_domain,
+        cloud_trust_domain=settings.bridge.cloud_trust_domain,
+    )
+
+
 def _known_bundles(
-    settings: GatewaySettings, folder: StateFolder, cloud: AsyncEnrolled
+    settings: GatewaySettings, folder: StateFolder, cloud: RunningSource
 ) -> Mapping[str, TrustBundle]:
     """Return the bundles that came with the cloud identity, or were given before it."""
     try:
@@ -106,7 +153,7 @@ def _known_bundles(
 
 
 async def follow_cloud(
-    cloud: IdentitySource, building: EmbeddedSource, renewed: Callable[[Identity], Awaitable[None]]
+    cloud: IdentitySource, building: OwnSource, renewed: Callable[[Identity], Awaitable[None]]
 ) -> None:
     """Trust the cloud's newest bundle in the building, and connect with the newest SVID."""
     revision = 0

@@ -12,6 +12,8 @@ from plantroom.wire.settings import load, option, section
 from plantroom.wire.spiffe import SpiffeId
 from plantroom.wire.topics import check_level
 
+WORKLOAD_API = "workload-api"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSection:
@@ -94,6 +96,22 @@ class BridgeSection:
 class IdentitySection:
     """The building's own issuer, and the gateway's identity in the cloud."""
 
+    provider: str = option(
+        "embedded",
+        "embedded: an issuer of one's own here, and the cloud's; workload-api: SPIRE's agents,"
+        " or other SPIFFE Workload APIs, for both identities.",
+        choices=("embedded", WORKLOAD_API),
+    )
+    workload_api: str = option(
+        "", "provider workload-api: unix:/path of the building's. Empty: SPIFFE_ENDPOINT_SOCKET."
+    )
+    cloud_workload_api: str = option("", "provider workload-api: unix:/path of the cloud's.")
+    workload_owner: str = option(
+        "", "User who may own those sockets, beside root and the gateway's own."
+    )
+    workload_socket: str = option(
+        "", "Path of a socket where the own issuer serves the SPIFFE Workload API. Empty: nowhere."
+    )
     enrol_host: str = option("0.0.0.0", "Address of the enrolment port.")  # noqa: S104 -- as above
     enrol_port: int = option(
         8444, "HTTPS for sensors' enrolment; 0: a free one.", low=0, high=65_535
@@ -212,6 +230,12 @@ def read(path: Path | None, environ: Mapping[str, str]) -> GatewaySettings:
     except (SpiffeIdError, TopicError) as error:
         remedy = "see [agent], [bridge] and [identity]"
         raise ConfigError(str(error), where=source, remedy=remedy) from error
+    if identity.provider == WORKLOAD_API and identity.workload_socket:
+        raise ConfigError(
+            "identity.workload_socket needs an issuer of one's own",
+            where=source,
+            remedy='leave it empty, or write identity.provider = "embedded"',
+        )
     if bridge.address:
         split_address(bridge.address, "bridge.address", source)
         split_address(identity.cloud_enrol_address, "identity.cloud_enrol_address", source)

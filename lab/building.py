@@ -11,6 +11,7 @@ SITE = "building-1"
 GATEWAY_ID = SpiffeId(TRUST_DOMAIN, "agent/gateway")
 UPLINK_ID = SpiffeId(CLOUD_TRUST_DOMAIN, f"gateway/{SITE}")
 FRONT_ID = SpiffeId(CLOUD_TRUST_DOMAIN, "agent/front")
+INGESTION_ID = SpiffeId(CLOUD_TRUST_DOMAIN, "agent/ingestion")
 CLOUD_IDS = tuple(SpiffeId(CLOUD_TRUST_DOMAIN, f"agent/{service}") for service in SERVICES)
 OPERATOR_ID = SpiffeId(CLOUD_TRUST_DOMAIN, "operator/local")
 INSPECTOR_ID = SpiffeId(CLOUD_TRUST_DOMAIN, "inspector/local")

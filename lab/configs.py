@@ -12,9 +12,10 @@ from plantroom.certs import atomic
 from plantroom.certs.roles import CLOUD_TRUST_DOMAIN
 from plantroom.lab import configuration
 from plantroom.lab.building import GATEWAY_ID, SITE, TRUST_DOMAIN, Device
-from plantroom.lab.flags import Flags
+from plantroom.lab.flags import WORKLOAD_API, Flags
 from plantroom.lab.layout import Layout
 from plantroom.lab.ports import HOST, Ports
+from plantroom.lab.workload import Sockets, sockets_of
 
 Tables = dict[str, dict[str, Any]]
 _FILE_BYTES_MAX = 1024 * 1024
@@ -23,8 +24,9 @@ _FILE_BYTES_MAX = 1024 * 1024
 def prepare(layout: Layout, flags: Flags, devices: tuple[Device, ...]) -> None:
     """Write every configuration that is missing or was written from other flags."""
     ports = Ports.from_base(flags.port_base)
-    _write(layout.config("cloud"), cloud_tables(layout, ports), "cloud")
-    _write(layout.config("gateway"), gateway_tables(layout, ports), "gateway")
+    sockets = sockets_of(flags)
+    _write(layout.config("cloud"), cloud_tables(layout, ports, sockets), "cloud")
+    _write(layout.config("gateway"), gateway_tables(layout, ports, sockets), "gateway")
     for device in devices:
         tables = device_tables(layout, ports, flags, device)
         _write(layout.device_config(device.name), tables, f"device {device.name}")
@@ -47,6 +49,7 @@ def _write(path: Path, tables: Tables, title: str) -> None:
 
 def device_tables(layout: Layout, ports: Ports, flags: Flags, device: Device) -> Tables:
     """Return what a sensor's configuration says."""
+    sockets = sockets_of(flags)
     tables: Tables = {
         "agent": {
             "name": device.name,
@@ -57,11 +60,9 @@ def device_tables(layout: Layout, ports: Ports, flags: Flags, device: Device) ->
             "description": device.description,
             "state": str(layout.device(device.name)),
         },
-        "identity": {
-            "enrol_address": f"{HOST}:{ports.gateway_enrol}",
-            "gateway_id": str(GATEWAY_ID),
-        },
+        "identity": {"gateway_id": str(GATEWAY_ID)} | _device_identity(ports, sockets),
         "uplink": {"address": f"{HOST}:{ports.gateway_mqtt}"},
+        "policy": {"endpoint": f"{HOST}:{ports.gateway_policy}"},
         "sampling": {
             "driver": "replay" if device.replay else "simulated",
             "speed": flags.speed,
@@ -74,8 +75,26 @@ def device_tables(layout: Layout, ports: Ports, flags: Flags, device: Device) ->
     return tables
 
 
-def gateway_tables(layout: Layout, ports: Ports) -> Tables:
+def _device_identity(ports: Ports, sockets: Sockets | None) -> dict[str, Any]:
+    if sockets is None:
+        return {"enrol_address": f"{HOST}:{ports.gateway_enrol}"}
+    return {"provider": WORKLOAD_API, "workload_api": f"unix:{sockets.building}"}
+
+
+def gateway_tables(layout: Layout, ports: Ports, sockets: Sockets | None) -> Tables:
     """Return what the gateway's configuration says."""
+    identity: dict[str, Any] = {
+        "enrol_host": HOST,
+        "enrol_port": ports.gateway_enrol,
+        "cloud_enrol_address": f"{HOST}:{ports.cloud_enrol}",
+        "workload_socket": str(layout.workload_socket("gateway")),
+    }
+    if sockets is not None:
+        identity = {
+            "provider": WORKLOAD_API,
+            "workload_api": f"unix:{sockets.building}",
+            "cloud_workload_api": f"unix:{sockets.cloud}",
+        }
     return {
         "agent": {"site": SITE, "trust_domain": TRUST_DOMAIN, "state": str(layout.gateway)},
         "broker": {"host": HOST, "port": ports.gateway_mqtt},
@@ -83,20 +102,24 @@ def gateway_tables(layout: Layout, ports: Ports) -> Tables:
             "address": f"{HOST}:{ports.cloud_mqtt}",
             "cloud_trust_domain": CLOUD_TRUST_DOMAIN,
         },
-        "identity": {
-            "enrol_host": HOST,
-            "enrol_port": ports.gateway_enrol,
-            "cloud_enrol_address": f"{HOST}:{ports.cloud_enrol}",
-        },
+        "identity": identity,
         "http": {"host": HOST, "port": ports.gateway_http},
+        "policy": {"host": HOST, "port": ports.gateway_policy},
     }
 
 
-def cloud_tables(layout: Layout, ports: Ports) -> Tables:
+def cloud_tables(layout: Layout, ports: Ports, sockets: Sockets | None) -> Tables:
     """Return what the cloud's configuration says."""
+    identity: dict[str, Any] = {
+        "enrol_host": HOST,
+        "enrol_port": ports.cloud_enrol,
+        "workload_socket": str(layout.workload_socket("cloud")),
+    }
+    if sockets is not None:
+        identity = {"provider": WORKLOAD_API, "workload_api": f"unix:{sockets.cloud}"}
     return {
         "agent": {"trust_domain": CLOUD_TRUST_DOMAIN, "state": str(layout.cloud)},
         "front": {"host": HOST, "port": ports.cloud_mqtt},
-        "identity": {"enrol_host": HOST, "enrol_port": ports.cloud_enrol},
+        "identity": identity,
         "http": {"host": HOST, "port": ports.cloud_http},
     }

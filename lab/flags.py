@@ -11,11 +11,12 @@ from plantroom.wire import shape
 from plantroom.wire.errors import ConfigError
 
 DEVICES_DEFAULT = 3
+EMBEDDED, WORKLOAD_API = "embedded", "workload-api"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flags:
-    """`replays` and `map_file` are absolute paths; `devices` counts the simulated ones."""
+    """Paths are absolute; `devices` counts the simulated ones."""
 
     replays: tuple[str, ...] = ()
     map_file: str | None = None
@@ -23,6 +24,12 @@ class Flags:
     speed: float = 1.0
     seed: int = 1
     port_base: int = BASE_DEFAULT
+    identity: str = EMBEDDED
+    building_socket: str | None = None
+    cloud_socket: str | None = None
+
+
+_KEPT = ("speed", "seed", "port_base", "identity", "building_socket", "cloud_socket")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,17 +42,16 @@ class Given:
     speed: float | None = None
     seed: int | None = None
     port_base: int | None = None
+    identity: str | None = None
+    building_socket: str | None = None
+    cloud_socket: str | None = None
 
     def over(self, last: Flags) -> Flags:
         """Lay these flags over those of the last start.
 
         Which devices there are is one question: `--replay` or `--devices` answers it anew.
         """
-        chosen = {
-            name: value
-            for name in ("speed", "seed", "port_base")
-            if (value := getattr(self, name)) is not None
-        }
+        chosen = {name: value for name in _KEPT if (value := getattr(self, name)) is not None}
         if self.replays or self.devices is not None:
             devices = self.devices if self.devices is not None else 0
             chosen |= {"replays": self.replays, "map_file": self.map_file, "devices": devices}

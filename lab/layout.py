@@ -85,6 +85,10 @@ class Layout:
         """Who may publish and call."""
         return Credentials.under(self.state / "operator")
 
+    def workload_socket(self, kind: str) -> Path:
+        """Return where the gateway's or the cloud's own issuer serves the SPIFFE Workload API."""
+        return self.state / kind / "workload.sock"
+
     def config(self, kind: str) -> Path:
         """Return the configuration of the gateway or the cloud."""
         return self.state / kind / f"{kind}.toml"

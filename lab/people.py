@@ -9,7 +9,7 @@ from pathlib import Path
 
 from plantroom.certs import atomic, bundle
 from plantroom.certs.authority import Authority
-from plantroom.certs.credentials import TTL_S, write_folder
+from plantroom.certs.credentials import TTL_S, write_folder, write_svid
 from plantroom.certs.own_svid import read_svid
 from plantroom.lab.layout import Credentials
 from plantroom.wire.errors import IdentityError, UnreachableError
@@ -35,6 +35,12 @@ def ensure(
     write_folder(authority, spiffe_id, folder, bundles=bundles, ttl_s=TTL_S)
     everybody = {**bundles, authority.trust_domain: authority.bundle()}
     atomic.write(credentials.bundles, bundle.all_to_json(everybody), mode=atomic.PUBLIC)
+
+
+def write(credentials: Credentials, svid: Svid, bundles: Mapping[str, TrustBundle]) -> None:
+    """Write this person's files from an SVID that somebody else has issued."""
+    write_svid(svid, credentials.cert.parent, bundles)
+    atomic.write(credentials.bundles, bundle.all_to_json(bundles), mode=atomic.PUBLIC)
 
 
 def _is_fresh(credentials: Credentials, spiffe_id: SpiffeId) -> bool:

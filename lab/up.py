@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from plantroom.lab import ask, flags, fleet, lock, running, setup
+from plantroom.lab import ask, flags, fleet, lock, running, setup, workload
 from plantroom.lab.building import Device
 from plantroom.lab.child import Program
 from plantroom.lab.flags import Flags, Given
@@ -18,10 +18,14 @@ from plantroom.lab.plan import devices_of
 from plantroom.lab.ports import Ports
 from plantroom.lab.replayed import Replayed
 from plantroom.lab.supervisor import Interrupted, Supervisor, interruptible
+from plantroom.lab.workload import Sockets
+from plantroom.lab.workload_people import PeopleKeeper
 from plantroom.wire.errors import StorageError, UnreachableError
 
 READY_S = 60.0
 READY_S_PER_DEVICE = 2.0
+IDENTITIES_S = 180.0  # entries may be made, and agents started, while `up` waits
+PEOPLE_S = 15.0  # an agent hears of an entry within seconds
 POLL_S = 0.25
 LEFT_OUT_S = 1.0
 PORTS_FREED_S = 5.0
@@ -106,10 +110,11 @@ class _Life:
         self._left_out = LeftOut(layout, plan.devices, tell=voice.tell)
         self._published = True
         self._waiting_for = "cloud"
+        self._sockets = workload.sockets_of(plan.flags)
         self._supervisor = Supervisor(tell=voice.tell, changed=self._publish)
 
     async def run(self) -> None:
-        async with interruptible(), self._supervisor.running():
+        async with interruptible(), self._supervisor.running(), self._people():
             await self._start()
             self.is_ready = True
             self._publish()
@@ -121,6 +126,45 @@ class _Life:
                 finally:
                     telling.cancel()
                     self._left_out.look()
+
+    @contextlib.asynccontextmanager
+    async def _people(self) -> AsyncIterator[None]:
+        """Wait for every identity, and keep people's files fresh, where agents give them."""
+        if self._sockets is None:
+            yield
+            return
+        await self._identities(self._sockets)
+        keeper = PeopleKeeper(self._layout, self._sockets, tell=self._voice.tell)
+        with contextlib.closing(keeper):
+            await asyncio.to_thread(keeper.step)
+            async with asyncio.TaskGroup() as tasks:
+                keeping = tasks.create_task(keeper.run(), name="lab.people")
+                try:
+                    yield
+                finally:
+                    keeping.cancel()
+
+    async def _identities(self, sockets: Sockets) -> None:
+        """Wait until the agents give what is wanted; people's tools may have to do without.
+
+        Raises:
+            UnreachableError: naming what is missing, and the socket that does not give it.
+        """
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        while lacking := await asyncio.to_thread(workload.missing, sockets, self._plan.devices):
+            waited_s = loop.time() - began_s
+            text = "; ".join(map(str, lacking))
+            if waited_s > PEOPLE_S and workload.only_people(lacking):
+                self._voice.tell(f"{text}; tools that need it have to wait")
+                return
+            if waited_s > IDENTITIES_S:
+                raise UnreachableError(
+                    f"after {IDENTITIES_S:g} s identities are missing: {text}",
+                    remedy="start the agent, or create the entries (docs/how-to/spire.md)",
+                )
+            self._voice.progress(f"waiting for identities: {text} …")
+            await asyncio.sleep(POLL_S * 4)
 
     async def _tell_left_out(self) -> None:
         while True:
