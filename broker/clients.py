@@ -6,7 +6,7 @@ Nobody can reach another's session: the SPIFFE ID in the key is that of the curr
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from plantroom.broker.guard import ANONYMOUS
+from plantroom.broker.guard import ANONYMOUS, Peer
 from plantroom.broker.journal import Journal
 from plantroom.broker.runs import US_PER_S, Origin, Receiver
 from plantroom.broker.session import Session
@@ -43,6 +43,7 @@ class Client:
         "will",
         "will_delay_s",
         "will_due_us",
+        "will_peer",
     )
 
     def __init__(self, key: Key, session: Session, expiry_s: int) -> None:
@@ -54,6 +55,7 @@ class Client:
         self.subscriptions: dict[str, Grant] = {}
         self.no_local = 0
         self.will: Publish | None = None
+        self.will_peer: Peer | None = None  # who has agreed it
         self.will_delay_s = 0
         self.will_due_us: int | None = None  # monotonic: its connection is lost, it waits
         self.dropped_seen = 0

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from plantroom.wire.clock import Clock
 from plantroom.wire.identity import Principal
 from plantroom.wire.policy import Action, Decision, DecisionPoint, Question
+from plantroom.wire.spiffe import SpiffeId
 
 ANSWERS_MAX = 4096
 DECIDE_TIMEOUT_S = 10.0
@@ -71,6 +72,14 @@ class Peer:
     def expired(self, wall_us: int) -> bool:
         """Say whether its SVID's time is over."""
         return self.principal is not None and self.principal.not_after_s * _US <= wall_us
+
+
+def absent(spiffe_id: str, client_id: str, serial: str) -> Peer:
+    """Return who was at the other end of a connection that the broker remembers only."""
+    principal = None
+    if spiffe_id != ANONYMOUS:
+        principal = Principal(spiffe_id=SpiffeId.parse(spiffe_id), serial=serial, not_after_s=0)
+    return Peer(principal, "", client_id)
 
 
 class Guard:

@@ -170,7 +170,7 @@ class Handshake:
             engine.clients.unsubscribe(client, topic_filter)
         engine.clients.save(client, stored=present)
         # [MQTT-3.1.2-7]
-        self._wills.arm(client, packet.will)
+        self._wills.arm(client, packet.will, peer)
         answer = encode.connack(
             session_present=present,
             code=Code.SUCCESS,

@@ -13,6 +13,7 @@ from plantroom.broker.codes import Code
 from plantroom.broker.connection import Connection
 from plantroom.broker.engine import Engine
 from plantroom.broker.filters import check_name
+from plantroom.broker.guard import Ask, Peer
 from plantroom.broker.listener import Admit, Listener, Wrap, bind
 from plantroom.broker.packet_handler import PacketHandler
 from plantroom.broker.recheck import Recheck
@@ -24,7 +25,7 @@ from plantroom.broker.sink import Sink
 from plantroom.broker.sweep import sweep
 from plantroom.broker.sysinfo import metrics, publish_sys
 from plantroom.broker.watchers import Watch, from_message
-from plantroom.broker.wills import Wills
+from plantroom.broker.wills import Settle, Wills
 from plantroom.wire.clock import Clock
 from plantroom.wire.errors import StorageError
 from plantroom.wire.link import Message
@@ -67,7 +68,8 @@ class Broker:
     """An MQTT server in this process.
 
     `decisions` None allows everything. Publishes on topics that match `taps` are kept in segments
-    for the readers in table `tap`; topics that match `volatile` never touch the disk.
+    for the readers in table `tap`; topics that match `volatile` never touch the disk; a will on one
+    of `farewells` that policy allowed at CONNECT is published whatever it says later.
     """
 
     def __init__(  # noqa: PLR0913 -- the parts of a broker
@@ -80,6 +82,7 @@ class Broker:
         clock: Clock,
         taps: tuple[str, ...] = (),
         volatile: tuple[str, ...] = (),
+        farewells: tuple[str, ...] = (),
     ) -> None:
         self._engine = Engine(
             limits=limits,
@@ -90,7 +93,8 @@ class Broker:
             volatile=volatile,
         )
         self._admit = admit
-        self._wills = Wills(self._engine)
+        self._wills = Wills(self._engine, farewells=farewells)
+        self._wills.on_undecided = self._undecided
         self._handler = PacketHandler(self._engine, self._wills)
         self._handler.on_suspend = self._suspend
         self._recheck = Recheck(self._engine)
@@ -301,6 +305,12 @@ class Broker:
     async def _decide(self, connection: Connection) -> None:
         await self._engine.guard.settle(connection.peer, connection.waiting_for)
         connection.go_on()
+
+    def _undecided(self, peer: Peer, ask: Ask, settle: Settle) -> None:
+        self._tasks.create_task(self._settle(peer, ask, settle), name="broker.will")
+
+    async def _settle(self, peer: Peer, ask: Ask, settle: Settle) -> None:
+        settle(await self._engine.guard.settle_one(peer, ask))
 
     async def _tick(self) -> None:
         """Look after time: keep-alive, expiry, delayed wills, `$SYS`, segments to prune."""

@@ -71,6 +71,7 @@ class WillSaved:
     publisher: str = ""
     client_id: str = ""
     delay_s: int = 0
+    serial: str = ""  # of the certificate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

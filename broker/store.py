@@ -61,6 +61,7 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
             sid INTEGER PRIMARY KEY, done INTEGER NOT NULL, sent INTEGER NOT NULL,
             next INTEGER NOT NULL);
         """,
+        "ALTER TABLE will ADD COLUMN serial TEXT NOT NULL DEFAULT '';",
     )
 }
 _PRUNE_AT_ONCE = 200  # rows in one transaction
@@ -173,8 +174,15 @@ def _will_saved(db: sqlite3.Connection, change: WillSaved) -> None:
         db.execute("DELETE FROM will WHERE sid = ?", (change.sid,))
     else:
         db.execute(
-            "INSERT OR REPLACE INTO will VALUES(?, ?, ?, ?, ?)",
-            (change.sid, change.packet, change.publisher, change.client_id, change.delay_s),
+            "INSERT OR REPLACE INTO will VALUES(?, ?, ?, ?, ?, ?)",
+            (
+                change.sid,
+                change.packet,
+                change.publisher,
+                change.client_id,
+                change.delay_s,
+                change.serial,
+            ),
         )
 
 
@@ -247,8 +255,8 @@ def _state(db: sqlite3.Connection) -> State:
             for a, b, c, d in db.execute("SELECT * FROM retained")
         ),
         wills=tuple(
-            WillSaved(sid=a, packet=b, publisher=c, client_id=d, delay_s=e)
-            for a, b, c, d, e in db.execute("SELECT * FROM will")
+            WillSaved(sid=a, packet=b, publisher=c, client_id=d, delay_s=e, serial=f)
+            for a, b, c, d, e, f in db.execute("SELECT * FROM will")
         ),
         incoming=tuple(
             IncomingSaved(sid=a, packet_id=b, open=True)

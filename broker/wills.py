@@ -1,32 +1,45 @@
 """Last wills: published when a connection ends without DISCONNECT, at once or after their delay.
 
 They are stored while their connection lives, so that a crash of the broker publishes them too.
+Policy has allowed a will at CONNECT and is asked again when it is published: rights may have been
+withdrawn since. Only farewells, as presence is, are published in any case: that somebody is gone
+has to be known above all when it was cut off.
 """
+
+from collections.abc import Callable
 
 from plantroom.broker.clients import FOREVER_S, Client
 from plantroom.broker.engine import Engine
+from plantroom.broker.filters import any_matches
+from plantroom.broker.guard import Ask, Peer, UndecidedError, absent
 from plantroom.broker.packets import V5, Publish
 from plantroom.broker.properties import Property
 from plantroom.broker.runs import US_PER_S, Origin, canonical, parse_one
 from plantroom.broker.sink import WillSaved
+from plantroom.wire.policy import Decision
+
+Settle = Callable[[Decision], None]
 
 
 class Wills:
     """Arms, cancels and publishes wills."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, farewells: tuple[str, ...] = ()) -> None:
         self._engine = engine
+        self._farewells = farewells
         self._waiting: set[Client] = set()
+        self.on_undecided: Callable[[Peer, Ask, Settle], None] = lambda peer, ask, settle: None  # noqa: ARG005
         engine.clients.on_end = self._session_ended
 
-    def arm(self, client: Client, will: Publish | None) -> None:
+    def arm(self, client: Client, will: Publish | None, peer: Peer) -> None:
         """Take the will (or none) of a new connection; a former one that waits is void."""
         had = client.will is not None
         self._waiting.discard(client)
         client.will_due_us = None
         client.will_delay_s = 0
-        client.will = None
+        client.will = client.will_peer = None
         if will is not None:
+            client.will_peer = peer
             client.will_delay_s = int(will.properties.get(Property.WILL_DELAY, 0))
             client.will = _without_delay(will)
             self._engine.journal.bind(
@@ -36,6 +49,7 @@ class Wills:
                     publisher=client.session.origin.publisher,
                     client_id=client.session.origin.client_id,
                     delay_s=client.will_delay_s,
+                    serial=peer.principal.serial if peer.principal else "",
                 )
             )
         elif had:
@@ -44,7 +58,7 @@ class Wills:
     def cancel(self, client: Client) -> None:
         """Forget the will of a client that has said goodbye [MQTT-3.14.4-3]."""
         if client.will is not None:
-            client.will = None
+            client.will = client.will_peer = None
             self._forget(client.session.sid)
 
     def connection_lost(self, client: Client) -> None:
@@ -75,8 +89,30 @@ class Wills:
     def _fire(self, client: Client) -> None:
         # [MQTT-3.1.2-10]
         will, client.will, client.will_due_us = client.will, None, None
-        if will is not None:
-            self._publish(client.session.origin, will)
+        peer, client.will_peer = client.will_peer, None
+        if will is not None and peer is not None:
+            self._ask(client.session.origin, will, peer)
+
+    def _ask(self, origin: Origin, will: Publish, peer: Peer) -> None:
+        if any_matches(self._farewells, will.topic):
+            self._publish(origin, will)
+            return
+        ask = Ask("publish", will.topic, will.qos, will.retain)
+
+        def settle(decision: Decision) -> None:
+            if decision.allow is True:
+                self._publish(origin, will)
+                return
+            self._engine.counters.denied += 1
+            self._engine.audit.record("will-denied", peer, topic=will.topic, decision=decision)
+            self._forget(origin.sid)
+
+        try:
+            decision = self._engine.guard.ask(peer, ask)
+        except UndecidedError:
+            self.on_undecided(peer, ask, settle)
+        else:
+            settle(decision)
 
     def _publish(self, origin: Origin, will: Publish) -> None:
         self._engine.publish(origin, will)
@@ -90,11 +126,13 @@ class Wills:
         if saved.packet is None:
             return
         will = parse_one(saved.packet)
+        peer = absent(saved.publisher, saved.client_id, saved.serial)
         client = self._engine.clients.by_sid(saved.sid)
         if client is None:
-            self._publish(Origin(saved.sid, saved.publisher, saved.client_id), will)
+            self._ask(Origin(saved.sid, saved.publisher, saved.client_id), will, peer)
             return
         client.will = will
+        client.will_peer = peer
         client.will_delay_s = saved.delay_s
         self.connection_lost(client)
 

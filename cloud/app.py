@@ -142,6 +142,7 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
             decisions=policy.decisions,
             clock=clock,
             volatile=(VIEW_FILTER,),
+            farewells=(PRESENCE_FILTER,),
         )
         board = Board(devices_max=settings.views.devices_max)
         yield _Parts(
@@ -180,7 +181,9 @@ async def _run(parts: _Parts) -> None:
     settings = parts.settings
     await parts.devices.restore(parts.store)
     parts.broker.watch(PRESENCE_FILTER, parts.devices.present)
-    statements = _statements(parts)
+    publish = partial(parts.broker.publish, publisher=_devices(settings))
+    statements = _statements(parts, publish)
+    federation = parts.trust.federation(settings, parts.front, publish=publish, clock=parts.clock)
     context = tls.RotatingServerContext(parts.front.current())
     enrol_port = await parts.issuing.start()
     front = settings.front
@@ -207,6 +210,7 @@ async def _run(parts: _Parts) -> None:
             tasks.create_task(stage, name=f"cloud.{name}")
 
         start("registry", parts.registry_watch.run())
+        start("federation", federation.run())
         if statements is not None:
             start("statements", statements.run())
         start("policy", parts.policy.run(partial(_alarm, parts)))
@@ -229,11 +233,12 @@ async def _alarm(parts: _Parts, rule: str, text: str) -> None:
     await parts.broker.publish(message, publisher=front)
 
 
-def _statements(parts: _Parts) -> Statements | None:
-    settings = parts.settings
-    devices = str(identities.service_id(settings.agent.trust_domain, "devices"))
-    publish = partial(parts.broker.publish, publisher=devices)
-    made = parts.trust.statements(settings, publish=publish, clock=parts.clock)
+def _devices(settings: CloudSettings) -> str:
+    return str(identities.service_id(settings.agent.trust_domain, "devices"))
+
+
+def _statements(parts: _Parts, publish: trust.Publish) -> Statements | None:
+    made = parts.trust.statements(parts.settings, publish=publish, clock=parts.clock)
     if made is not None:
         for topic_filter in made.filters("+"):
             parts.broker.watch(topic_filter, made.offer)

@@ -159,6 +159,7 @@ async def _opened(settings: GatewaySettings, folder: StateFolder) -> AsyncIterat
             clock=clock,
             taps=(topics.subscription(ingress.TELEMETRY, settings.agent.site),),
             volatile=(topics.subscription("view/{device}/{point}", settings.agent.site),),
+            farewells=(topics.subscription("presence/{device}", settings.agent.site),),
         )
         yield _Parts(
             settings=settings,
@@ -342,6 +343,10 @@ async def _run(parts: _Parts, stages: _Stages) -> None:
         start("building-identity", parts.building.run())
         start("issue", parts.issuing.run())
         start("rotate", admission.rotate(parts.building, context))
+        start(
+            "federation",
+            parts.trust.federation(settings, parts.building, stages.asking).run(),
+        )
         if stages.statements is not None:
             start("statements", stages.statements.run())
         start("derive", stages.deriver.run())

@@ -130,6 +130,7 @@ async def running(  # noqa: PLR0913 -- the parts of a broker
     clock: JumpingClock | None = None,
     taps: tuple[str, ...] = (),
     volatile: tuple[str, ...] = (),
+    farewells: tuple[str, ...] = (),
     admit: Callable[[Any], Principal | None] = admit_nobody,
     context: Any = None,
 ) -> AsyncIterator[Live]:
@@ -144,6 +145,7 @@ async def running(  # noqa: PLR0913 -- the parts of a broker
         clock=clock,
         taps=taps,
         volatile=volatile,
+        farewells=farewells,
     )
     async with broker:
         port = await broker.listen("127.0.0.1", 0, context)

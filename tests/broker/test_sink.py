@@ -75,7 +75,7 @@ def after(sink: Sink, *batches: Batch) -> State:
 SESSION = SessionSaved(sid=7, spiffe_id="spiffe://a/b", client_id="c", expiry_s=9, ended_at_us=None)
 SUBSCRIPTION = SubscriptionSaved(sid=7, topic_filter="a/#", options=9, identifier=3)
 RETAINED = RetainedSaved(topic="t", packet=b"p", publisher="w", at_us=5)
-WILL = WillSaved(sid=7, packet=b"w", publisher="w", client_id="c", delay_s=4)
+WILL = WillSaved(sid=7, packet=b"w", publisher="w", client_id="c", delay_s=4, serial="0A")
 INCOMING = IncomingSaved(sid=7, packet_id=8, open=True)
 RELEASED = ReleasedSaved(sid=7, ordinal=90_000, finished=False)
 CURSOR = Cursor(7, 1, 2, 3)

@@ -6,7 +6,8 @@ import pytest
 
 from plantroom.broker.memory import MemorySink
 from plantroom.broker.properties import Property
-from tests.broker.harness import DISCONNECT, running, text, until
+from plantroom.wire.policy import Question
+from tests.broker.harness import DISCONNECT, JumpingClock, Rules, running, text, until
 
 WILL = ("will/c", b"gone", 1, True)
 
@@ -128,5 +129,74 @@ def test_death_of_the_broker_publishes_the_wills_of_its_clients() -> None:
             await late.subscribe(("will/#", 0))
             assert (await late.frame())[1].endswith(b"gone")
             assert not sink._wills
+
+    asyncio.run(scenario())
+
+
+def no_wills(question: Question) -> bool:
+    return question.action == "publish"
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_policy_is_asked_again_when_a_will_is_published(slow: bool) -> None:  # noqa: FBT001
+    async def scenario() -> None:
+        rules, sink = Rules(), MemorySink()
+        async with running(decisions=rules, sink=sink) as live:
+            reader = await live.client("r")
+            await reader.subscribe(("will/#", 1))
+            raw = await live.client("c", will=WILL)
+            rules.change(no_wills)
+            rules.slow = slow
+            raw.cut()
+            await until(lambda: len(live.broker.sessions()) == 1)
+            await until(lambda: [q for q in rules.asked if q.action == "publish"][1:])
+            assert await reader.silent()
+            assert live.broker.retained("#") == []
+            await until(lambda: not sink._wills)
+
+    asyncio.run(scenario())
+
+
+def test_slow_policy_allows_a_will_when_it_answers() -> None:
+    async def scenario() -> None:
+        rules = Rules()
+        async with running(decisions=rules) as live:
+            reader = await live.client("r")
+            await reader.subscribe(("will/#", 0))
+            raw = await live.client("c", will=WILL)
+            rules.change(lambda _: False)
+            rules.slow = True
+            raw.cut()
+            assert (await reader.frame())[1].endswith(b"gone")
+
+    asyncio.run(scenario())
+
+
+def test_farewell_is_published_although_rights_are_withdrawn() -> None:
+    async def scenario() -> None:
+        rules = Rules()
+        async with running(decisions=rules, farewells=("will/+",)) as live:
+            reader = await live.client("r")
+            await reader.subscribe(("will/#", 0))
+            await live.client("c", will=WILL)
+            rules.change(lambda question: question.client_id == "c")  # it is cut off as well
+            assert (await reader.frame())[1].endswith(b"gone")
+
+    asyncio.run(scenario())
+
+
+def test_policy_is_asked_about_the_wills_that_outlive_the_broker() -> None:
+    async def scenario() -> None:
+        sink, rules = MemorySink(), Rules()
+        async with running(sink=sink) as live:
+            await live.client("c", will=WILL)
+            saved = sink._wills.copy()
+        sink._wills = saved  # as a kill would have left it
+        sink._retained.clear()
+        rules.denied = no_wills
+        async with running(sink=sink, decisions=rules, clock=JumpingClock()) as live:
+            assert live.broker.retained("#") == []
+            assert [question.topic for question in rules.asked] == ["will/c"]
+            await until(lambda: not sink._wills)
 
     asyncio.run(scenario())
