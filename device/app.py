@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import IO
 
 from plantroom.device import capabilities, catalog
-from plantroom.device.capabilities import Calls, Capability
+from plantroom.device.capabilities import Calls, Capability, Permit
 from plantroom.device.dispatch import Dispatch, Rules
 from plantroom.device.health import Health, Parts
 from plantroom.device.identity import IdentityKeeper
 from plantroom.device.journal import Journal
 from plantroom.device.outbox import Outbox
+from plantroom.device.policy import CallPolicy, ask_gateway
 from plantroom.device.ring import Limits
 from plantroom.device.sampler import Sampler
 from plantroom.device.session import Target
@@ -177,6 +178,7 @@ def _uplink(  # noqa: PLR0913, PLR0917 -- this is where everything meets
         site=settings.site,
         queue_max=settings.calls.queue_max,
         keys_max=settings.calls.keys_max,
+        permit=_permit(settings, identity),
     )
     return Uplink(
         Target(
@@ -221,6 +223,26 @@ def _capabilities(
             lambda: dispatch.hurry(time.monotonic()),  # calls are answered on its own thread
         )
     return offered
+
+
+def _permit(settings: DeviceSettings, identity: IdentityKeeper) -> Permit:
+    """Make this device's own check of its callers; without an endpoint the broker's counts."""
+    policy = settings.policy
+    if not policy.endpoint:
+        return lambda _topic, _caller: ""
+    ask = ask_gateway(
+        host_port(policy.endpoint, "policy.endpoint"),
+        lambda: identity.current,
+        _contexts(settings),
+        timeout_s=policy.timeout_s,
+    )
+    return CallPolicy(
+        ask,
+        trust_domain=settings.agent.trust_domain,
+        cloud_trust_domain=policy.cloud_trust_domain,
+        ttl_s_max=policy.cache_ttl_s,
+        clock_s=time.monotonic,
+    ).refusal
 
 
 def _contexts(settings: DeviceSettings) -> Callable[[Identity], ssl.SSLContext]:

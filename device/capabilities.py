@@ -24,11 +24,13 @@ RANGES_MAX = 64  # of one call
 READINGS_MAX = 200  # of one answer; what is behind them is counted
 
 Capability = Callable[[Any], Any]
+Permit = Callable[[str, str], str]  # topic and caller to why not; empty: it may
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
     call: Call
+    topic: str
     capability: str
     caller: str
     received_s: float
@@ -38,9 +40,16 @@ class Calls:
     """Calls in the order in which they came; one thread receives and answers them."""
 
     def __init__(
-        self, offered: Mapping[str, Capability], *, site: str, queue_max: int, keys_max: int
+        self,
+        offered: Mapping[str, Capability],
+        *,
+        site: str,
+        queue_max: int,
+        keys_max: int,
+        permit: Permit = lambda _topic, _caller: "",
     ) -> None:
         self._offered = dict(offered)
+        self._permit = permit
         self._site = site
         self._queue_max = queue_max
         self._keys_max = keys_max
@@ -66,7 +75,7 @@ class Calls:
             self._refusals.append((call.reply_to, call.id, "busy: ask again later"))
             return
         self._queue.append(
-            _Asked(call=call, capability=capability, caller=caller, received_s=now_s)
+            _Asked(call=call, topic=topic, capability=capability, caller=caller, received_s=now_s)
         )
 
     def answers(self, clock_s: Callable[[], float]) -> list[Message]:
@@ -84,6 +93,9 @@ class Calls:
 
     def _answer(self, asked: _Asked) -> Reply:
         call = asked.call
+        refusal = self._permit(asked.topic, asked.caller)
+        if refusal:
+            return Reply(id=call.id, error=f"policy does not allow this call: {refusal}")
         key = (asked.caller, asked.capability, call.idempotency_key)
         if call.idempotency_key and key in self._done:
             earlier = self._done[key]

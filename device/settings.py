@@ -92,11 +92,13 @@ class IdentitySettings:
 class PolicySettings:
     """Who decides what this agent may do, and who may call it."""
 
-    provider: str = option(
-        "gateway", "The gateway's broker decides before it forwards.", choices=("gateway",)
+    provider: str = option("gateway", "The gateway is asked.", choices=("gateway",))
+    endpoint: str = option(
+        "", "The gateway's policy port, host:port; empty: its broker's word on calls is enough."
     )
-    endpoint: str = option("", "The policy endpoint; empty: the gateway of [uplink].")
-    cache_ttl_s: int = option(300, "How long a decision may be reused.", low=0)
+    cache_ttl_s: int = option(300, "How long a decision may be reused.", low=0, high=300)
+    timeout_s: float = option(2.0, "Longest wait for a decision.", low=0.1, high=10)
+    cloud_trust_domain: str = option("smart-building.cloud", "Whom callers from the cloud are of.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,11 +234,7 @@ def read(path: Path | None, environ: Mapping[str, str]) -> DeviceSettings:
     host_port(settings.uplink.address, "uplink.address", source)
     host_port(settings.identity.enrol_address, "identity.enrol_address", source)
     if settings.policy.endpoint:
-        raise ConfigError(
-            "policy.endpoint: this agent leaves decisions to the gateway's broker",
-            where=source,
-            remedy="leave it empty",
-        )
+        host_port(settings.policy.endpoint, "policy.endpoint", source)
     if settings.sampling.driver == "replay" and not settings.replay.file:
         raise ConfigError(
             "replay.file is empty", where=source, remedy="name the CSV that is to be replayed"

@@ -348,14 +348,14 @@ async def _end(up: asyncio.subprocess.Process) -> None:
 
 
 def _free_ports() -> Ports:
-    """Find six free ports in a row.
+    """Find seven free ports in a row.
 
     Raises:
         ConfigError: when there are none.
     """
     chance = random.SystemRandom()
     for attempt in range(100):
-        ports = Ports.from_base(chance.randrange(_PORT_FIRST, min(BASE_MAX, 32_000), 6))
+        ports = Ports.from_base(chance.randrange(_PORT_FIRST, min(BASE_MAX, 32_000), 7))
         try:
             ports.check_free()
         except ConfigError:

@@ -1,4 +1,4 @@
-"""The six TCP ports of a building and its cloud on one machine, counted from one base."""
+"""The seven TCP ports of a building and its cloud on one machine, counted from one base."""
 
 import contextlib
 import dataclasses
@@ -11,7 +11,7 @@ from plantroom.wire.errors import ConfigError
 
 HOST = "127.0.0.1"
 BASE_DEFAULT = 18830
-BASE_MIN, BASE_MAX = 1024, 65529
+BASE_MIN, BASE_MAX = 1024, 65528
 RETRY_S = 0.1
 
 
@@ -25,6 +25,7 @@ class Ports:
     cloud_mqtt: int
     cloud_enrol: int
     cloud_http: int
+    gateway_policy: int = 0  # any, where nobody has to find it
 
     @classmethod
     def from_base(cls, base: int) -> "Ports":

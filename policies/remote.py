@@ -211,6 +211,10 @@ class RemotePoint:
 
     def _own_refusal(self, question: Question) -> str:
         """Return why this is refused whatever the server says, empty where it has to be asked."""
+        try:  # OPA makes U+FFFD of a lone surrogate, and would decide about another text
+            json.dumps(answer.document_of(question), ensure_ascii=False, allow_nan=False).encode()
+        except (ValueError, TypeError):
+            return "malformed"
         if not self._push:
             return ""
         revocation = self._data.get("revocation")

@@ -39,6 +39,19 @@ class SpiffeId:
                 raise SpiffeIdError("path segment is empty or has illegal characters", where=text)
         return cls(trust_domain, path)
 
+    @classmethod
+    def of_level(cls, level: str, *, trust_domain: str, cloud_trust_domain: str) -> "SpiffeId":
+        """Return the ID that a level of `call` and `reply` topics stands for: undo `level`.
+
+        Raises:
+            SpiffeIdError: when it stands for none.
+        """
+        whose, name = trust_domain, level
+        if level.startswith("cloud:"):
+            whose, name = cloud_trust_domain, level.removeprefix("cloud:")
+        path = name.replace(":", "/") if ":" in name else f"agent/{name}"
+        return cls.parse(f"spiffe://{whose}/{path}")
+
     def __str__(self) -> str:
         return f"spiffe://{self.trust_domain}/{self.path}"
 

@@ -6,10 +6,11 @@ from plantroom.lab.ports import BASE_DEFAULT, HOST, Ports
 from plantroom.wire.errors import ConfigError
 
 
-def test_six_ports_are_counted_from_the_base() -> None:
+def test_seven_ports_are_counted_from_the_base() -> None:
     ports = Ports.from_base(BASE_DEFAULT)
     assert (ports.gateway_mqtt, ports.gateway_enrol, ports.gateway_http) == (18830, 18831, 18832)
     assert (ports.cloud_mqtt, ports.cloud_enrol, ports.cloud_http) == (18833, 18834, 18835)
+    assert ports.gateway_policy == 18836
 
 
 def test_a_taken_port_is_named_with_the_option() -> None:

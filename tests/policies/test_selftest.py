@@ -1,5 +1,4 @@
 import json
-import shutil
 import subprocess
 
 import pytest
@@ -7,8 +6,7 @@ import pytest
 from plantroom import policies
 from plantroom.policies import bundle, selftest
 from plantroom.policies.bundle import Bundle
-
-OPA = shutil.which("opa")
+from tests.fakes import opa
 
 
 def test_the_shipped_tests_pass_and_reach_every_rule() -> None:
@@ -50,12 +48,9 @@ def test_a_line_that_no_test_reaches_is_named() -> None:
     assert ("p.rego", 5) in report.uncovered
 
 
-needs_opa = pytest.mark.skipif(OPA is None, reason="no `opa` on PATH: its own check is left out")
-
-
 def _opa(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(OPA), *arguments, str(policies.bundle_dir())],
+        [opa.need(), *arguments, str(policies.bundle_dir())],
         capture_output=True,
         text=True,
         timeout=60,
@@ -63,7 +58,8 @@ def _opa(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@needs_opa
+@pytest.mark.real
+@pytest.mark.timeout(900)
 def test_opa_runs_the_same_tests_with_every_rule_covered() -> None:
     done = _opa("test", "--bundle", "--format=json")
     assert done.returncode == 0, done.stdout
@@ -73,7 +69,8 @@ def test_opa_runs_the_same_tests_with_every_rule_covered() -> None:
     assert covered.returncode == 0, covered.stdout[-2000:]
 
 
-@needs_opa
+@pytest.mark.real
+@pytest.mark.timeout(900)
 def test_opa_finds_nothing_to_complain_about() -> None:
     checked = _opa("check", "--strict", "--bundle")
     assert (checked.returncode, checked.stderr) == (0, "")

@@ -31,10 +31,10 @@ def recording(name: str) -> Path:
 
 
 def free_base() -> int:
-    """Return the first of six free ports in a row."""
+    """Return the first of seven free ports in a row."""
     for _ in range(100):
-        base = random.SystemRandom().randrange(20_000, 32_000, 6)  # below ephemeral ports
-        probes = [socket.socket() for _ in range(6)]
+        base = random.SystemRandom().randrange(20_000, 32_000, 7)  # below ephemeral ports
+        probes = [socket.socket() for _ in range(7)]
         try:
             for offset, probe in enumerate(probes):
                 probe.bind(("127.0.0.1", base + offset))
@@ -45,7 +45,7 @@ def free_base() -> int:
         finally:
             for probe in probes:
                 probe.close()
-    raise AssertionError("no six free ports in a row")
+    raise AssertionError("no seven free ports in a row")
 
 
 def alive(pid: int) -> bool:

@@ -23,6 +23,27 @@ def test_parse_is_the_inverse_of_str(trust_domain: str, segments: list[str]) -> 
         assert (parsed.trust_domain, parsed.name) == (trust_domain, segments[-1])
 
 
+@pytest.mark.parametrize(
+    ("level", "path"),
+    [
+        ("hvac-001", f"{CLOUD}.not/agent/hvac-001"),
+        ("operator:ann", f"{CLOUD}.not/operator/ann"),
+        ("cloud:ota", f"{CLOUD}/agent/ota"),
+        ("cloud:operator:ann", f"{CLOUD}/operator/ann"),
+    ],
+)
+def test_a_level_stands_for_one_id(level: str, path: str) -> None:
+    found = SpiffeId.of_level(level, trust_domain=f"{CLOUD}.not", cloud_trust_domain=CLOUD)
+    assert found == SpiffeId.parse(f"spiffe://{path}")
+    assert found.level(cloud_trust_domain=CLOUD) == level
+
+
+@pytest.mark.parametrize("level", ["", "cloud:", "a:", "a b", "a:/b"])
+def test_a_level_that_stands_for_nobody_is_an_error(level: str) -> None:
+    with pytest.raises(SpiffeIdError):
+        SpiffeId.of_level(level, trust_domain=CLOUD, cloud_trust_domain=CLOUD)
+
+
 @given(st.text(max_size=60))
 def test_any_text_is_an_id_or_a_named_error(text: str) -> None:
     for candidate in (text, f"spiffe://{text}", f"spiffe://a/{text}"):
