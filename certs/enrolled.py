@@ -68,7 +68,8 @@ class EnrolledSource:
         self._folder = folder
         self._spiffe_id = spiffe_id
         self._attestor = attestor or JoinToken(folder / TOKEN_FILE, spiffe_id)
-        self.floor = TimeFloor(clock or SystemClock())
+        clock = clock or SystemClock()
+        self.floor = clock if isinstance(clock, TimeFloor) else TimeFloor(clock)
         self._server = replace(server, check_times=self.floor.check_peer)
         self._bundles = self._load_bundles(bundle_file)
         self._svid = self._load_svid()
