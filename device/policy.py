@@ -118,7 +118,7 @@ def read(answer: Any) -> Verdict:
     is_number = isinstance(ttl_s, int | float) and not isinstance(ttl_s, bool)
     if not isinstance(reason, str) or not is_number or (allow is True) != (reason == "ok"):
         return Verdict(refusal="malformed-answer", ttl_s=0.0)
-    life_s = float(ttl_s) if ttl_s >= 0 else 0.0  # of NaN too
+    life_s = max(0.0, min(float(ttl_s or 0), TTL_S_MAX))  # NaN is 0 here too
     return Verdict(refusal="" if allow is True else reason or "denied", ttl_s=life_s)
 
 

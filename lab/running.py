@@ -71,7 +71,6 @@ def addresses(layout: Layout, running: Running) -> dict[str, Any]:
         "gateway": {
             "mqtt": f"mqtts://{HOST}:{ports.gateway_mqtt}",
             "http": f"http://{HOST}:{ports.gateway_http}",
-            "policy": f"https://{HOST}:{ports.gateway_policy}",
         },
         "cloud": {
             "mqtt": f"mqtts://{HOST}:{ports.cloud_mqtt}",
