@@ -52,7 +52,8 @@ def test_every_flag_arrives_and_paths_become_absolute(
     run(
         *("up", "--replay", "a.csv", "--replay", "b.csv", "--map", "m.toml", "--speed", "6000"),
         *("--devices", "2", "--seed", "5", "--port-base", "20000", "--duration", "3"),
-        "--exit-when-stored",
+        *("--identity", "workload-api", "--building-socket", "b.sock"),
+        *("--cloud-socket", "unix:/c.sock", "--exit-when-stored"),
     )
     assert called.given == Given(
         replays=(str(tmp_path / "a.csv"), str(tmp_path / "b.csv")),
@@ -61,6 +62,9 @@ def test_every_flag_arrives_and_paths_become_absolute(
         speed=6000.0,
         seed=5,
         port_base=20000,
+        identity="workload-api",
+        building_socket=str(tmp_path / "b.sock"),
+        cloud_socket="/c.sock",
     )
     assert called.goal == Goal(duration_s=3.0, stored=True)
 

@@ -1,8 +1,10 @@
-"""A state folder that is set up, and a web server that says what a test wants."""
+"""A state folder that is set up, a web server, and two Workload APIs that say what a test wants."""
 
 import json
+import os
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,9 @@ from plantroom.lab import setup
 from plantroom.lab.building import Names, simulated
 from plantroom.lab.flags import Flags
 from plantroom.lab.layout import Layout
+from plantroom.wire.spiffe import SpiffeId
+from tests.fakes import workload_agents
+from tests.fakes.workload_issuer import Issuer, serving
 
 DEVICES = simulated(2, seed=1, names=Names())
 
@@ -70,3 +75,23 @@ def latest(*devices: tuple[str, bool, dict[str, str]]) -> dict[str, Any]:
             for name, online, info in devices
         ]
     }
+
+
+@pytest.fixture
+def agents(tmp_path: Path) -> Iterator[tuple[Issuer, Issuer]]:
+    """The building's and the cloud's."""
+    with ExitStack() as stack:
+        made = []
+        for name in (workload_agents.BUILDING, workload_agents.CLOUD):
+            registry = workload_agents.registry(tmp_path, name)
+            stack.callback(registry.close)
+            authority = workload_agents.authority(tmp_path, name)
+            path = tmp_path / f"{name}.sock"
+            made.append(stack.enter_context(serving(authority, registry, path)))
+        yield made[0], made[1]
+
+
+def admit(issuer: Issuer, *spiffe_ids: SpiffeId) -> None:
+    for spiffe_id in spiffe_ids:
+        issuer.registry.create(spiffe_id, selectors=(f"unix:uid:{os.geteuid()}",))
+    issuer.look()

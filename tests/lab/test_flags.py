@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from plantroom.lab import flags
-from plantroom.lab.flags import Flags, Given
+from plantroom.lab.flags import WORKLOAD_API, Flags, Given
 from plantroom.wire.errors import ConfigError
 
 
@@ -19,6 +19,14 @@ def test_a_flag_that_is_not_given_keeps_its_last_value() -> None:
     )
 
 
+def test_who_issues_svids_is_kept_too() -> None:
+    given = Given(identity=WORKLOAD_API, building_socket="/b", cloud_socket="/c")
+    last = given.over(Flags())
+    assert (last.identity, last.building_socket, last.cloud_socket) == (WORKLOAD_API, "/b", "/c")
+    assert Given().over(last) == last
+    assert Given(identity="embedded").over(last).identity == "embedded"
+
+
 def test_with_replay_the_simulated_devices_default_to_none() -> None:
     assert Given(replays=("/a.csv",)).over(Flags(devices=5)).devices == 0
     assert Given(replays=("/a.csv",), devices=2).over(Flags()).devices == 2
@@ -30,7 +38,16 @@ def test_devices_alone_end_the_replays_of_the_last_start() -> None:
 
 
 def test_flags_come_back_as_they_were_saved(tmp_path: Path) -> None:
-    wanted = Flags(replays=("/a.csv", "/b.csv"), map_file="/m", devices=0, speed=0.5, seed=2)
+    wanted = Flags(
+        replays=("/a.csv", "/b.csv"),
+        map_file="/m",
+        devices=0,
+        speed=0.5,
+        seed=2,
+        identity=WORKLOAD_API,
+        building_socket="/b",
+        cloud_socket="/c",
+    )
     flags.save(tmp_path / "building.json", wanted)
     assert flags.load(tmp_path / "building.json") == wanted
 

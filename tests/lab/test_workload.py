@@ -1,0 +1,94 @@
+"""What a building needs of SPIRE's agents, against our own servers in their place."""
+
+from pathlib import Path
+
+import pytest
+
+from plantroom.lab import configuration, issuers, setup, workload
+from plantroom.lab.building import (
+    FRONT_ID,
+    GATEWAY_ID,
+    INGESTION_ID,
+    INSPECTOR_ID,
+    OPERATOR_ID,
+    UPLINK_ID,
+)
+from plantroom.lab.flags import WORKLOAD_API, Flags
+from plantroom.lab.layout import Layout
+from plantroom.lab.workload import Missing, Sockets
+from plantroom.wire.errors import ConfigError, UsageError
+from plantroom.wire.spiffe import SpiffeId
+from tests.fakes.workload_issuer import Issuer
+from tests.lab.conftest import DEVICES, admit
+
+BELOW = (GATEWAY_ID, *(one.spiffe_id for one in DEVICES))
+ABOVE = (FRONT_ID, INGESTION_ID, UPLINK_ID)
+PEOPLE = (INSPECTOR_ID, OPERATOR_ID)
+
+
+def test_what_is_missing_is_named_with_the_socket_that_does_not_give_it(
+    agents: tuple[Issuer, Issuer], tmp_path: Path
+) -> None:
+    below, above = agents
+    sockets = Sockets(below.path, above.path)
+    admit(below, *BELOW[:-1])
+    admit(above, FRONT_ID)
+    first, second = workload.missing(sockets, DEVICES)
+    assert first == Missing(path=below.path, spiffe_ids=(BELOW[-1],))
+    assert second.spiffe_ids == (INGESTION_ID, UPLINK_ID, *PEOPLE)
+    for part in (str(below.path), str(BELOW[-1]), "no SVID with this ID"):
+        assert part in str(first)
+    admit(below, BELOW[-1])
+    admit(above, *ABOVE)
+    (people,) = workload.missing(sockets, DEVICES)
+    assert workload.only_people([people])
+    assert not workload.only_people([first])
+    admit(above, *PEOPLE)
+    assert workload.missing(sockets, DEVICES) == ()
+    gone = workload.missing(Sockets(tmp_path / "none.sock", above.path), DEVICES)
+    assert "no socket: No such file" in str(gone[0])
+    assert gone[0].spiffe_ids == BELOW
+
+
+def test_a_long_list_of_missing_ids_is_cut_short() -> None:
+    many = tuple(SpiffeId("a.b", f"agent/{number}") for number in range(8))
+    assert str(Missing(path=Path("/s"), spiffe_ids=many)).endswith("agent/4 and 3 more")
+
+
+def test_both_sockets_have_to_be_given() -> None:
+    assert workload.sockets_of(Flags()) is None
+    with pytest.raises(UsageError, match="needs --building-socket"):
+        workload.sockets_of(Flags(identity=WORKLOAD_API))
+    with pytest.raises(UsageError, match="needs --cloud-socket"):
+        workload.sockets_of(Flags(identity=WORKLOAD_API, building_socket="/b"))
+    flags = Flags(identity=WORKLOAD_API, building_socket="/b", cloud_socket="/c")
+    assert workload.sockets_of(flags) == Sockets(Path("/b"), Path("/c"))
+
+
+def test_a_socket_is_a_path_or_an_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert workload.path_of("unix:/a/b") == workload.path_of("unix:///a/b") == "/a/b"
+    assert workload.path_of("b.sock") == str(tmp_path / "b.sock")
+    with pytest.raises(ConfigError):
+        workload.path_of("unix:b.sock")
+
+
+def test_a_set_up_makes_entries_and_configurations_and_no_issuer(layout: Layout) -> None:
+    flags = Flags(devices=2, identity=WORKLOAD_API, building_socket="/b", cloud_socket="/c")
+    assert setup.prepare(layout, flags, DEVICES) == {one.name for one in DEVICES}
+    for kind in ("gateway", "cloud"):
+        configuration.check(kind, layout.config(kind), {})
+        assert f'provider = "{WORKLOAD_API}"' in layout.config(kind).read_text()
+        assert not (layout.config(kind).parent / "authority").exists()
+    device = DEVICES[0]
+    configuration.check("device", layout.device_config(device.name), {})
+    assert 'workload_api = "unix:/b"' in layout.device_config(device.name).read_text()
+    assert not layout.device_identity(device.name).exists()
+    with issuers.building(layout).registry() as registry:
+        assert {entry.spiffe_id for entry in registry.list()} == {*BELOW, *PEOPLE}
+        registry.deny(device.spiffe_id, reason="operator")
+        registry.delete(DEVICES[1].spiffe_id)
+    assert setup.prepare(layout, flags, DEVICES) == frozenset()
+    embedded = Flags(devices=2)
+    setup.prepare(layout, embedded, DEVICES)
+    assert WORKLOAD_API not in layout.config("gateway").read_text()
