@@ -117,6 +117,14 @@ class EnrolmentServer:
             ),
         ]
 
+    def _bundle_of(self, trust_domain: str) -> Response:
+        """Vouch for a trust domain that is known here: a campus does for its buildings."""
+        own = self._authority.bundle()
+        found = {**self._bundles(), own.trust_domain: own}.get(trust_domain)
+        if found is None:
+            raise RequestRefusedError(404, "no-bundle", where=trust_domain[:80])
+        return Response(status=200, body=bundle.to_json(found))
+
     def _bundles(self) -> Mapping[str, TrustBundle]:
         return self._source.current().bundles
 
@@ -132,6 +140,8 @@ class EnrolmentServer:
         match request.method, request.path:
             case "GET", "/bundle":
                 return Response(status=200, body=bundle.to_json(self._authority.bundle()))
+            case "GET", path if path.startswith("/bundle/"):
+                return self._bundle_of(path.removeprefix("/bundle/"))
             case "POST", "/enrol":
                 grant = await self._decided(partial(rules.enrol, body, peer=peer))
                 return self._granted("enrolled", grant, request)

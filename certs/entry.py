@@ -14,6 +14,8 @@ from plantroom.wire.topics import check_level
 SVID_TTL_S = 3600
 SVID_TTL_S_MIN, SVID_TTL_S_MAX = 2, 7 * 86_400
 HINT_LENGTH_MAX = 1024
+SELECTORS_MAX = 64
+_SELECTOR = re.compile(r"[a-z0-9_.-]{1,64}:[^\x00-\x1f\x7f]{1,512}")
 _HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*", re.IGNORECASE)
 
 
@@ -43,6 +45,7 @@ class Entry:
                 f"life is {self.ttl_s} s, from {SVID_TTL_S_MIN} to {SVID_TTL_S_MAX} is possible",
                 where=str(self.spiffe_id),
             )
+        self._check_selectors()
         for name in self.dns:
             if not _HOST_NAME.fullmatch(name):
                 raise UsageError("not a DNS name", where=name[:80])
@@ -53,6 +56,16 @@ class Entry:
                 raise UsageError("not an IP address", where=address[:80]) from error
         if len(self.hint) > HINT_LENGTH_MAX:  # SPIFFE Workload API 5.2.1
             raise UsageError(f"hint is longer than {HINT_LENGTH_MAX}", where=str(self.spiffe_id))
+
+    def _check_selectors(self) -> None:
+        """Check their form: one that nothing can match would admit nobody, silently."""
+        if len(self.selectors) > SELECTORS_MAX:
+            raise UsageError(f"more than {SELECTORS_MAX} selectors", where=str(self.spiffe_id))
+        for selector in self.selectors:
+            if not _SELECTOR.fullmatch(selector):
+                raise UsageError(
+                    "not a selector", where=selector[:80], remedy="write TYPE:VALUE, as unix:uid:0"
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

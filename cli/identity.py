@@ -1,12 +1,11 @@
-"""`plantroom identity entry|token|bundle|svid`: who may have an identity, and what was issued."""
+"""`plantroom identity entry|token|svid` …: who may have an identity, and what was issued."""
 
 import argparse
 import json
 from typing import Any
 
-from plantroom.certs import bundle, pem
 from plantroom.certs.entry import Entry
-from plantroom.cli import identity_authority, output
+from plantroom.cli import identity_authority, identity_bundle, output
 from plantroom.cli.options import layout_of, spiffe_id, subcommand, subcommands
 from plantroom.lab import issuers
 from plantroom.lab.building import TRUST_DOMAIN
@@ -23,10 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     token = subcommands(nouns.add_parser("token", help="join tokens"))
     create = subcommand(token, "create", "make a single-use token for one SPIFFE ID", make_token)
     create.add_argument("spiffe_id", metavar="SPIFFE_ID", type=spiffe_id)
-    bundles = subcommands(nouns.add_parser("bundle", help="trust bundles"))
-    show = subcommand(bundles, "show", "print the roots of a trust domain", show_bundle)
-    show.add_argument("--trust-domain", metavar="NAME", default=TRUST_DOMAIN)
-    show.add_argument("--format", choices=("pem", "spiffe"), default="pem")
+    identity_bundle.configure(nouns.add_parser("bundle", help="trust bundles"))
     svids = subcommands(nouns.add_parser("svid", help="issued SVIDs"))
     svid = subcommand(svids, "show", "print the newest SVID's serial and expiry", show_svid)
     svid.add_argument("spiffe_id", metavar="SPIFFE_ID", nargs="?", type=spiffe_id)
@@ -37,13 +33,24 @@ def _configure_entry(parser: argparse.ArgumentParser) -> None:
     create = subcommand(commands, "create", "register a SPIFFE ID, or change its entry", make_entry)
     create.add_argument("spiffe_id", metavar="SPIFFE_ID", type=spiffe_id)
     create.add_argument("--role", help="else the one that the path of the ID says")
-    create.add_argument("--parent", metavar="SPIFFE_ID", default="", help="who attests it")
-    create.add_argument("--selector", metavar="TYPE:VALUE", action="append", default=[])
+    create.add_argument("--parent", metavar="SPIFFE_ID", type=spiffe_id, help="who attests it")
+    create.add_argument(
+        "--selector",
+        metavar="TYPE:VALUE",
+        action="append",
+        default=[],
+        help="what it is known by, all of them: tpm:pub_hash:…, unix:uid:… (may be repeated)",
+    )
     create.add_argument("--ttl", metavar="S", type=int, default=3600, help="life of its SVIDs")
     create.add_argument("--dns", metavar="NAME", action="append", default=[])
     create.add_argument("--ip", metavar="ADDRESS", action="append", default=[])
     listing = subcommand(commands, "list", "list entries", list_entries)
     listing.add_argument("--trust-domain", metavar="NAME", default=TRUST_DOMAIN)
+    listing.add_argument("--role", help="only of this role")
+    listing.add_argument("--parent", metavar="SPIFFE_ID", help="only below this one")
+    listing.add_argument(
+        "--selector", metavar="TYPE:VALUE", help="only with this selector, among others"
+    )
     for name, text, run in (
         ("show", "print one entry", show_entry),
         ("delete", "delete one entry: no SVID any more", delete_entry),
@@ -62,7 +69,7 @@ def make_entry(options: argparse.Namespace) -> int:
         entry = registry.create(
             options.spiffe_id,
             role=options.role,
-            parent=options.parent,
+            parent=str(options.parent or ""),
             selectors=tuple(options.selector),
             ttl_s=options.ttl,
             dns=tuple(options.dns),
@@ -74,13 +81,21 @@ def make_entry(options: argparse.Namespace) -> int:
 def list_entries(options: argparse.Namespace) -> int:
     """List."""
     with _issuer(options, options.trust_domain).registry() as registry:
-        entries = [_plain(entry) for entry in registry.list()]
+        entries = [_plain(entry) for entry in registry.list() if _asked_for(options, entry)]
     if options.json:
         output.document({"entries": entries})
         return 0
     rows = [(one["spiffe_id"], one["role"], one["ttl_s"], one["created_at"]) for one in entries]
     output.table(("SPIFFE ID", "ROLE", "TTL S", "CREATED"), rows)
     return 0
+
+
+def _asked_for(options: argparse.Namespace, entry: Entry) -> bool:
+    return (
+        options.role in {None, entry.role}
+        and options.parent in {None, entry.parent}
+        and (options.selector is None or options.selector in entry.selectors)
+    )
 
 
 def show_entry(options: argparse.Namespace) -> int:
@@ -105,16 +120,6 @@ def make_token(options: argparse.Namespace) -> int:
         output.document({"spiffe_id": str(options.spiffe_id), "token": token})
     else:
         output.line(token)
-    return 0
-
-
-def show_bundle(options: argparse.Namespace) -> int:
-    """Print roots, as PEM or as a SPIFFE bundle."""
-    roots = _issuer(options, options.trust_domain).authority().bundle()
-    if options.json or options.format == "spiffe":
-        output.document(bundle.to_jwks(roots))
-    else:
-        output.text(pem.bundle_pem(roots.roots_der).decode())
     return 0
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plantroom.broker.settings import BrokerLimits
+from plantroom.certs import federation_settings
+from plantroom.certs.federation_settings import FederationSection
 from plantroom.wire.errors import ConfigError, SpiffeIdError
 from plantroom.wire.policy_settings import PolicySection
 from plantroom.wire.settings import load, option, section
@@ -83,13 +85,13 @@ class IdentitySection:
     bundle_file: str = option(
         "", "File with buildings' trust bundles. Empty: `bundles.json` in the state folder, if any."
     )
-
     tpm_ca_file: str = option(
         "", "PEM certificates of those who sign the chips of gateways, intermediates as well."
     )
     tpm_pcrs: tuple[int, ...] = option(
         tuple(range(8)), "Registers of a gateway's chip that are compared with its golden sets."
     )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpSection:
@@ -136,6 +138,7 @@ class CloudSettings:
     ingest: IngestSection = section(IngestSection)
     store: StoreSection = section(StoreSection)
     identity: IdentitySection = section(IdentitySection)
+    federation: FederationSection = section(FederationSection)
     http: HttpSection = section(HttpSection)
     views: ViewsSection = section(ViewsSection)
     policy: PolicySection = section(PolicySection)
@@ -160,4 +163,5 @@ def read(path: Path | None, environ: Mapping[str, str]) -> CloudSettings:
             where=str(path or "defaults"),
             remedy='leave it empty, or write identity.provider = "embedded"',
         )
+    federation_settings.endpoints(settings.federation, source=str(path or "defaults"))
     return settings

@@ -8,8 +8,10 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 
+from plantroom.certs import federation_settings
 from plantroom.certs.authority import Authority
 from plantroom.certs.bundle_keeper import BundleKeeper
+from plantroom.certs.federation import Federation
 from plantroom.certs.registry import Registry
 from plantroom.certs.registry_trust import TrustStore
 from plantroom.certs.roles import UPLINK
@@ -18,9 +20,9 @@ from plantroom.cloud.settings import CloudSettings
 from plantroom.cloud.state_folder import StateFolder
 from plantroom.wire import alarm
 from plantroom.wire.clock import Clock
-from plantroom.wire.identity import TrustBundle
+from plantroom.wire.identity import IdentitySource, TrustBundle
 from plantroom.wire.link import Message
-from plantroom.wire.topics import GATEWAY, Topic
+from plantroom.wire.topics import CLOUD_SITE, GATEWAY, Topic
 
 Publish = Callable[[Message], Awaitable[int]]
 
@@ -62,6 +64,20 @@ class Trust:
             believes=self._believes,
             alarm=partial(_cry, publish, clock),
             period_s=settings.policy.poll_s,
+        )
+
+    def federation(
+        self, settings: CloudSettings, front: IdentitySource, *, publish: Publish, clock: Clock
+    ) -> Federation:
+        """Make the stage that fetches further bundles."""
+        section = settings.federation
+        return Federation(
+            federation_settings.endpoints(section),
+            self.keeper,
+            identity=front.current,
+            alarm=partial(_cry, publish, clock, CLOUD_SITE, "bundle-refused"),
+            refresh_s=section.refresh_s,
+            timeout_s=section.timeout_s,
         )
 
     def _sites(self) -> Iterable[str]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plantroom.broker.settings import BrokerLimits
+from plantroom.certs import federation_settings
+from plantroom.certs.federation_settings import FederationSection
 from plantroom.wire.errors import ConfigError, SpiffeIdError, TopicError
 from plantroom.wire.policy_settings import PolicySection
 from plantroom.wire.settings import load, option, section
@@ -126,7 +128,6 @@ class IdentitySection:
     join_token_file: str = option(
         "", "File with the join token of the cloud. Empty: `uplink/join-token` in the state folder."
     )
-    bundle_file: str = option(
     attestor: str = option(
         "join-token",
         "What the cloud's first SVID is asked with; tpm: the chip, for every SVID anew.",
@@ -134,15 +135,16 @@ class IdentitySection:
     )
     tpm: str = option("/dev/tpmrm0", "attestor tpm: its device; unix:/path for swtpm.")
     tpm_ek: str = option("rsa", "attestor tpm: which endorsement key.", choices=("rsa", "ecc"))
+    bundle_file: str = option(
         "", "File with the cloud's trust bundle. Empty: `uplink/bundles.json` in the state folder."
     )
-
     tpm_ca_file: str = option(
         "", "PEM certificates of those who sign the chips of sensors, intermediates as well."
     )
     tpm_pcrs: tuple[int, ...] = option(
         tuple(range(8)), "Registers of a sensor's chip that are compared with its golden sets."
     )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpSection:
@@ -205,6 +207,7 @@ class GatewaySettings:
     queue: QueueSection = section(QueueSection)
     bridge: BridgeSection = section(BridgeSection)
     identity: IdentitySection = section(IdentitySection)
+    federation: FederationSection = section(FederationSection)
     http: HttpSection = section(HttpSection)
     views: ViewsSection = section(ViewsSection)
     policy: GatewayPolicySection = section(GatewayPolicySection)
@@ -239,6 +242,7 @@ def read(path: Path | None, environ: Mapping[str, str]) -> GatewaySettings:
     if bridge.address:
         split_address(bridge.address, "bridge.address", source)
         split_address(identity.cloud_enrol_address, "identity.cloud_enrol_address", source)
+    federation_settings.endpoints(settings.federation, source=str(path or "defaults"))
     return settings
 
 

@@ -7,14 +7,17 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from plantroom.certs import federation_settings
 from plantroom.certs.authority import Authority
 from plantroom.certs.bundle_keeper import BundleKeeper
+from plantroom.certs.federation import Federation
 from plantroom.certs.holder import OwnSource
 from plantroom.certs.registry_trust import TrustStore
 from plantroom.certs.statements import Say, Statements
 from plantroom.gateway.identities import Names
 from plantroom.gateway.settings import GatewaySettings
 from plantroom.gateway.state_folder import StateFolder
+from plantroom.wire.identity import IdentitySource
 from plantroom.wire.link import Message
 from plantroom.wire.topics import GATEWAY, Topic
 
@@ -69,6 +72,24 @@ class Trust:
             believes=believes(str(names.cloud), settings.bridge.cloud_trust_domain),
             alarm=cry,
             period_s=settings.policy.poll_s,
+        )
+
+    def federation(
+        self, settings: GatewaySettings, building: IdentitySource, asking: Asking
+    ) -> Federation:
+        """Make the stage that fetches further bundles."""
+
+        async def cry(text: str) -> None:
+            asking.alarm("bundle-refused", GATEWAY, text)
+
+        section = settings.federation
+        return Federation(
+            federation_settings.endpoints(section),
+            self.keeper,
+            identity=building.current,
+            alarm=cry,
+            refresh_s=section.refresh_s,
+            timeout_s=section.timeout_s,
         )
 
 

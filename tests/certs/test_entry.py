@@ -11,10 +11,12 @@ from plantroom.wire.errors import PlantroomError
 from plantroom.wire.spiffe import SpiffeId
 
 SENSOR = SpiffeId("building-1.smart.local", "agent/hvac-001")
-texts = st.lists(st.text(max_size=20), max_size=3).map(tuple)
+selector_lists = st.lists(
+    st.from_regex(r"[a-z0-9_.-]{1,9}:[^\x00-\x1f\x7f]{1,20}", fullmatch=True), max_size=3
+).map(tuple)
 
 
-@given(st.text(max_size=20), st.text(max_size=20), texts, st.integers(2, 604_800))
+@given(st.text(max_size=20), st.text(max_size=20), selector_lists, st.integers(2, 604_800))
 def test_an_entry_goes_to_its_row_and_back(
     role: str, parent: str, selectors: tuple[str, ...], ttl_s: int
 ) -> None:
@@ -42,6 +44,11 @@ def test_an_entry_goes_to_its_row_and_back(
         {"ips": ("300.1.1.1",)},
         {"ips": ("localhost",)},
         {"hint": "h" * 1025},
+        {"selectors": ("unix",)},
+        {"selectors": (":0",)},
+        {"selectors": ("unix:",)},
+        {"selectors": ("unix:uid:0\n",)},
+        {"selectors": ("unix:uid:0",) * 65},
         {"spiffe_id": SpiffeId("a.b", "agent/_x")},
     ],
 )

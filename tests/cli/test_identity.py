@@ -25,6 +25,25 @@ def test_an_entry_is_created_shown_listed_and_deleted(run: Run) -> None:
     assert NEW in missing.err
 
 
+def test_an_entry_has_what_spires_has_and_is_found_by_it(run: Run) -> None:
+    gateway = "spiffe://building-1.smart.local/agent/gateway"
+    made = run(
+        *("identity", "entry", "create", NEW, "--parent", gateway, "--ttl", "600"),
+        *("--selector", "tpm:pub_hash:ab", "--selector", "tpm:golden:v1", "--dns", "h9.local"),
+        *("--ip", "10.0.0.9", "--json"),
+    )
+    entry = json.loads(made.out)
+    assert (entry["parent"], entry["ttl_s"]) == (gateway, 600)
+    assert entry["selectors"] == ["tpm:pub_hash:ab", "tpm:golden:v1"]
+    assert (entry["dns"], entry["ips"]) == (["h9.local"], ["10.0.0.9"])
+    for words in (("--parent", gateway), ("--selector", "tpm:golden:v1")):
+        listed = json.loads(run("identity", "entry", "list", *words, "--json").out)["entries"]
+        assert [one["spiffe_id"] for one in listed] == [NEW]
+    assert NEW not in run("identity", "entry", "list", "--role", "gateway").out
+    for broken in (("--parent", "nobody"), ("--selector", "alone"), ("--ttl", "1")):
+        assert run("identity", "entry", "create", NEW, *broken).code == 2
+
+
 def test_a_token_needs_an_entry(run: Run) -> None:
     token = run("identity", "token", "create", HVAC, "--json")
     assert json.loads(token.out)["spiffe_id"] == HVAC
