@@ -18,7 +18,6 @@ from plantroom.broker.engine import Engine
 from plantroom.broker.errors import PacketError, ProtocolError
 from plantroom.broker.fast_path import FastPath
 from plantroom.broker.guard import Ask, Peer, UndecidedError
-from plantroom.broker.outlets import Handler
 from plantroom.broker.packets import V5, V311
 from plantroom.broker.runs import US_PER_S
 from plantroom.broker.unread import Unread
@@ -27,6 +26,7 @@ from plantroom.wire.identity import Principal
 
 if TYPE_CHECKING:
     from plantroom.broker.clients import Client
+    from plantroom.broker.outlets import Handler
 
 _PACKETS_AT_ONCE = 500  # on the plain path; then it is the others' turn
 _REASON_BYTES = 16  # what a packet has beside its reason string, at most
@@ -50,7 +50,7 @@ class Connection(asyncio.Protocol):
     def __init__(
         self,
         engine: Engine,
-        handler: Handler,
+        handler: "Handler[Connection]",
         admit: Admission,
         address: str,
         place: Place | None = None,

@@ -1,12 +1,11 @@
 """Outlets: what the rest of the broker needs of a connection, and a connection of it."""
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol, TypeVar
 
 from plantroom.broker.guard import Peer
 from plantroom.broker.packets import Packet
 
-if TYPE_CHECKING:
-    from plantroom.broker.connection import Connection
+C_contra = TypeVar("C_contra", contravariant=True)
 
 
 class Outlet(Protocol):
@@ -64,21 +63,21 @@ class Outlet(Protocol):
         ...
 
 
-class Handler(Protocol):
+class Handler(Protocol[C_contra]):
     """Who knows what packets mean."""
 
-    def connect(self, connection: "Connection", data: bytes, start: int, end: int) -> None:
+    def connect(self, connection: C_contra, data: bytes, start: int, end: int) -> None:
         """Handle the first packet."""
         ...
 
-    def packet(self, connection: "Connection", packet: Packet, raw: bytes) -> None:
+    def packet(self, connection: C_contra, packet: Packet, raw: bytes) -> None:
         """Handle any other packet; `raw`: its bytes, empty where they are not to be passed on."""
         ...
 
-    def connection_ended(self, connection: "Connection") -> None:
+    def connection_ended(self, connection: C_contra) -> None:
         """Take a client that is gone off its session."""
         ...
 
-    def suspend(self, connection: "Connection") -> None:
+    def suspend(self, connection: C_contra) -> None:
         """Get what the connection waits for decided, then let it go on."""
         ...

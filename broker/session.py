@@ -10,15 +10,7 @@ from collections.abc import Iterable
 
 from plantroom.broker.backlog import Backlog, Stored
 from plantroom.broker.codes import Code, PacketType
-from plantroom.broker.deliveries import (
-    GONE,
-    IDS,
-    UNOPENED,
-    Delivery,
-    cost,
-    packet_id,
-    unfinished,
-)
+from plantroom.broker.deliveries import GONE, IDS, UNOPENED, Delivery, cost, packet_id, unfinished
 from plantroom.broker.encode import acknowledgement
 from plantroom.broker.outgoing import Outgoing
 from plantroom.broker.runs import Origin, Run
