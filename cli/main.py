@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
-from plantroom.cli.options import Parser, add_globals
+from plantroom.cli.options import Help, Parser, add_globals
 from plantroom.wire.errors import PlantroomError
 
 INTERRUPTED = 130
@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "status": "links, queues, devices, SVIDs, policy and ledger at a glance",
     "readings": "export stored readings",
     "ledger": "show, verify or export the books",
+    "quarantine": "look at what was set apart, replay it after a fix, or drop it",
     "call": "ask a device or a service to do something",
     "watch": "print decoded messages as they pass",
     "publish": "send one message",
@@ -46,6 +47,7 @@ def command_parser(words: Sequence[str]) -> argparse.ArgumentParser:
         description="Secure building telemetry over MQTT: no reading is ever lost, "
         "and the system can prove it.",
         allow_abbrev=False,
+        formatter_class=Help,
     )
     add_globals(parser)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)

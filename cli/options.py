@@ -24,6 +24,14 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message, where=self.prog, remedy=f"see `{self.prog} --help`")
 
 
+class Help(argparse.HelpFormatter):
+    """Help with every command beside its text: argparse forgets that it indents them twice."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog)
+        self._action_max_length = 16
+
+
 def add_globals(parser: argparse.ArgumentParser) -> None:
     """Add the options that every command takes, before or behind its name."""
     group = parser.add_argument_group("everywhere")

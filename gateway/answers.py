@@ -164,10 +164,17 @@ def _book_stored(connection: sqlite3.Connection, book: int, rows: Sequence[Sent]
     """Book what is stored; it outranks a quarantine of the same reading."""
     for first, last in runs(sorted(row.seq for row in rows)):
         spans.add(connection, (book, STORED), first, last)
-        lifted = spans.within(connection, (book, QUARANTINED), first, last)
-        for low, high in lifted:
-            spans.discard(connection, (book, QUARANTINED), low, high)
-            books.add_hashes(connection, book, _hashes(connection, book, low, high))
+        _lift_stored(connection, book, first, last)
+
+
+def _lift_stored(connection: sqlite3.Connection, book: int, first: int, last: int) -> None:
+    """Take back the quarantine of readings that are stored, as far as they are still here."""
+    for low, high in spans.within(connection, (book, QUARANTINED), first, last):
+        held = _hashes(connection, book, low, high)
+        for a, b in runs(sorted(seq for seq, _ in held)):
+            spans.discard(connection, (book, QUARANTINED), a, b)
+            spans.add(connection, (book, STORED), a, b)
+        books.add_hashes(connection, book, held)
 
 
 def _book_refused(
@@ -258,11 +265,18 @@ def _compare(connection: sqlite3.Connection, book: int, theirs: Book) -> list[st
     shrunk = stored.copy()
     for first, last in known:
         shrunk.discard(first, last)
+    for first, last in _common(spans.load(connection, (book, QUARANTINED)), known):
+        _lift_stored(connection, book, first, last)
     booked = RangeSet()
     for kind in (EVICTED, QUARANTINED):
         for first, last in spans.load(connection, (book, kind)):
             shrunk.discard(first, last)
             booked.add(first, last)
+    doubted = {  # segments with a reading that is stored there, and excused here
+        segment
+        for first, last in _common(booked, known)
+        for segment in range(first // books.SEGMENT_SEQS, last // books.SEGMENT_SEQS + 1)
+    }
     for first, last in shrunk:
         spans.discard(connection, (book, STORED), first, last)
         _send_again(connection, book, first, last)
@@ -273,12 +287,23 @@ def _compare(connection: sqlite3.Connection, book: int, theirs: Book) -> list[st
     if shrunk or ours != known:
         return []
     mine = books.digests(connection, book)
-    wrong = sorted(n for n in mine if n in theirs.digests and mine[n] != theirs.digests[n])
+    compared = mine.keys() & theirs.digests.keys() - doubted
+    wrong = sorted(n for n in compared if mine[n] != theirs.digests[n])
     if wrong:
         segments = ", ".join(map(str, wrong[:5]))
         return [f"{theirs.device} epoch {theirs.epoch} digest of segment {segments}"]
     connection.execute("UPDATE book SET settled = 1 WHERE id = ?", (book,))
     return []
+
+
+def _common(one: RangeSet, other: RangeSet) -> RangeSet:
+    """Return what is in both."""
+    rest, both = one.copy(), one.copy()
+    for first, last in other:
+        rest.discard(first, last)
+    for first, last in rest:
+        both.discard(first, last)
+    return both
 
 
 def _send_again(connection: sqlite3.Connection, book: int, first: int, last: int) -> RangeSet:

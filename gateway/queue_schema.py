@@ -120,4 +120,21 @@ CREATE TABLE tally(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 
 _OWN_EPOCHS = "ALTER TABLE book ADD COLUMN own INTEGER NOT NULL DEFAULT 0;"
 
-MIGRATIONS: Final[dict[str, tuple[str, ...]]] = {"queue": (_FIRST, _OWN_EPOCHS)}
+_QUARANTINE_ENDS = """
+ALTER TABLE quarantine ADD COLUMN outcome TEXT NOT NULL DEFAULT '';
+ALTER TABLE quarantine ADD COLUMN outcome_us INTEGER;
+"""
+
+_ACCEPTED = """
+CREATE TABLE accepted(
+    device TEXT NOT NULL,
+    name BLOB NOT NULL,
+    segment INTEGER NOT NULL,
+    PRIMARY KEY(device, name)
+) WITHOUT ROWID;
+CREATE INDEX accepted_age ON accepted(segment);
+"""
+
+MIGRATIONS: Final[dict[str, tuple[str, ...]]] = {
+    "queue": (_FIRST, _OWN_EPOCHS, _QUARANTINE_ENDS, _ACCEPTED)
+}

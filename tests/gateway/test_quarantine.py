@@ -1,0 +1,122 @@
+import asyncio
+import sqlite3
+from functools import partial
+from typing import Any
+
+import pytest
+
+from plantroom.gateway import quarantine, tables
+from plantroom.gateway.ingress import UNDECODABLE
+from plantroom.gateway.tables import Life
+from plantroom.wire import senml
+from plantroom.wire.errors import CheckFailedError
+from tests.fakes.gateway_rig import FastClock
+
+LIFE = Life(incarnation=99, clock=FastClock(), random_bits=lambda bits: bits)
+RANGES = "SELECT kind, first, last, reason FROM span ORDER BY kind, first"
+
+
+def play(make_rig: Any, scenario: Any) -> None:
+    async def run() -> None:
+        rig = make_rig()
+        await rig.start()
+        await scenario(rig)
+
+    asyncio.run(run())
+
+
+def set_apart(lab: Any, raw: bytes, *, reason: str = UNDECODABLE) -> Any:
+    """Make it look as if an older program could not read these bytes: readings 0 to 4."""
+
+    def work(sql: sqlite3.Connection) -> None:
+        tables.quarantine(
+            sql,
+            LIFE,
+            lab.device(),
+            (7, 0, 4),
+            reason=reason,
+            text="an older program",
+            digest=b"h" * 32,
+            raw=raw,
+            bytes_max=10_000,
+        )
+
+    return work
+
+
+def test_a_replay_after_a_fix_queues_what_was_set_apart(make_rig: Any, lab: Any) -> None:
+    raw = senml.encode(tuple(map(lab.reading, range(5))))
+
+    async def scenario(rig: Any) -> None:
+        await rig.receive(lab.pack([], payload=b"\xff", user={"range": "7/0/4"}))
+        await rig.receive(lab.pack(map(lab.reading, range(5, 8))))
+        await rig.database.write(lambda sql: sql.execute("DELETE FROM quarantine") and None)
+        await rig.database.write(set_apart(lab, raw))
+        assert (3, 0, 4, UNDECODABLE) in await rig.database.read(lambda s: list(s.execute(RANGES)))
+        (item,) = await rig.database.read(quarantine.items)
+        assert item.size == len(raw)
+        replay = partial(quarantine.replay, item=item, life=LIFE)
+        assert await rig.database.write(replay) == 5
+        assert [row[:3] for row in await rig.database.read(lambda s: list(s.execute(RANGES)))] == [
+            (0, 0, 7)
+        ]
+        assert (await rig.queue.standings()).waiting.readings == 8
+        (item,) = await rig.database.read(quarantine.items)
+        assert (item.outcome, item.size) == ("replayed", None)
+        with pytest.raises(CheckFailedError, match="replayed already"):
+            await rig.database.write(partial(quarantine.replay, item=item, life=LIFE))
+
+    play(make_rig, scenario)
+
+
+def test_what_is_still_bad_is_refused_again_and_nothing_changes(make_rig: Any, lab: Any) -> None:
+    async def scenario(rig: Any) -> None:
+        await rig.receive(lab.pack([], payload=b"\xff\x00", user={"range": "7/0/4"}))
+        await rig.receive(lab.pack([lab.reading(5), lab.reading(6, name="hvac-002")]))
+        await rig.receive(lab.pack([lab.reading(5, value=9.0)]))
+        items = await rig.database.read(quarantine.items)
+        assert {item.reason for item in items} == {UNDECODABLE, "foreign-device", "epoch-reuse"}
+        for item in items:
+            with pytest.raises(CheckFailedError, match=f"refused again, {item.reason}"):
+                await rig.database.write(partial(quarantine.replay, item=item, life=LIFE))
+        assert await rig.database.read(quarantine.items) == items
+
+    play(make_rig, scenario)
+
+
+def test_a_drop_gives_the_bytes_up_and_keeps_the_rest(make_rig: Any, lab: Any) -> None:
+    async def scenario(rig: Any) -> None:
+        await rig.database.write(set_apart(lab, b"1234"))
+        (item,) = await rig.database.read(quarantine.items)
+        assert await rig.database.read(partial(quarantine.raw, item=item)) == b"1234"
+        drop = partial(quarantine.drop, item=item, why="a test device", at_us=5)
+        await rig.database.write(drop)
+        assert await rig.database.read(lambda s: tables.meta(s, "quarantine_bytes")) == 0
+        (item,) = await rig.database.read(quarantine.items)
+        assert (item.outcome, item.outcome_us) == ("dropped: a test device", 5)
+        assert await rig.database.read(partial(quarantine.raw, item=item)) is None
+        with pytest.raises(CheckFailedError, match="dropped"):
+            await rig.database.write(partial(quarantine.drop, item=item, why="x", at_us=6))
+
+    play(make_rig, scenario)
+
+
+def test_bytes_that_are_not_kept_cannot_be_replayed(make_rig: Any, lab: Any) -> None:
+    async def scenario(rig: Any) -> None:
+        await rig.database.write(set_apart(lab, b"x" * 20_000))
+        (item,) = await rig.database.read(quarantine.items)
+        assert item.size is None
+        with pytest.raises(CheckFailedError, match="not kept"):
+            await rig.database.write(partial(quarantine.replay, item=item, life=LIFE))
+
+    play(make_rig, scenario)
+
+
+def test_a_reading_that_the_cloud_could_not_read_is_sent_again(make_rig: Any, lab: Any) -> None:
+    async def scenario(rig: Any) -> None:
+        work = set_apart(lab, lab.reading(3).canonical(), reason="unreadable")
+        await rig.database.write(work)
+        (item,) = await rig.database.read(quarantine.items)
+        assert await rig.database.write(partial(quarantine.replay, item=item, life=LIFE)) == 1
+
+    play(make_rig, scenario)
