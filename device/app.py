@@ -13,7 +13,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
-from plantroom.device import capabilities, catalog
+from plantroom.certs.time_floor import TimeFloor
+from plantroom.device import capabilities, catalog, contexts, updater_setup
 from plantroom.device.capabilities import Calls, Capability, Permit
 from plantroom.device.dispatch import Dispatch, Rules
 from plantroom.device.health import Health, Parts
@@ -26,8 +27,8 @@ from plantroom.device.sampler import Sampler
 from plantroom.device.session import Target
 from plantroom.device.settings import DeviceSettings, host_port
 from plantroom.device.stages import Stages
+from plantroom.device.updater import Updater
 from plantroom.device.uplink import Manners, Uplink
-from plantroom.wire import tls
 from plantroom.wire.clock import Clock, SystemClock, boot_name, is_plausible
 from plantroom.wire.envelope import Presence
 from plantroom.wire.errors import StorageCorruptError, StorageError
@@ -51,7 +52,8 @@ def main(settings: DeviceSettings) -> None:
     with ExitStack() as stack:
         stack.enter_context(_locked(settings.state))
         driver = catalog.driver(settings, clock, _report)
-        source = catalog.identity_source(settings, clock)
+        floor = TimeFloor(clock)
+        source = catalog.identity_source(settings, floor)
         outbox = _outbox(settings, clock, journal)
         stack.callback(outbox.close)
         sampler = Sampler(driver, outbox, say=journal.warning)
@@ -64,10 +66,18 @@ def main(settings: DeviceSettings) -> None:
             inform=journal.info,
         )
         dispatch = Dispatch(outbox, _rules(settings), uniform=random.uniform)
-        uplink = _uplink(settings, outbox, sampler, dispatch, identity, clock, journal)
+        stages = Stages()
+        updater = _updater(settings, clock, journal, stages)
+        context = contexts.to_gateway(
+            SpiffeId.parse(settings.identity.gateway_id),
+            floor,
+            lightweight=settings.identity.lightweight,
+        )
+        uplink = _uplink(
+            settings, outbox, sampler, dispatch, identity, context, clock, journal, updater
+        )
         outbox.watch(uplink.wake)
         identity.watch(uplink.wake)
-        stages = Stages()
         stages.also_stop(sampler.stop)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stages.stop())
@@ -89,6 +99,22 @@ def main(settings: DeviceSettings) -> None:
             late = stages.join(JOIN_S)
             if late:
                 journal.warning(f"{', '.join(late)} did not end in time")
+            if updater is not None:
+                updater.stop()
+
+
+def _updater(
+    settings: DeviceSettings, clock: Clock, journal: Journal, stages: Stages
+) -> Updater | None:
+    """Boot the firmware that is to run; a new one begins with a restart of this process."""
+
+    def restart(why: str) -> None:
+        journal.warning(f"restarting: {why}")
+        stages.stop()
+
+    return updater_setup.set_up(
+        settings, catalog.installer, clock=clock, journal=journal, restart=restart
+    )
 
 
 def _report(text: str) -> None:
@@ -169,8 +195,10 @@ def _uplink(  # noqa: PLR0913, PLR0917 -- this is where everything meets
     sampler: Sampler,
     dispatch: Dispatch,
     identity: IdentityKeeper,
+    context: Callable[[Identity], ssl.SSLContext],
     clock: Clock,
     journal: Journal,
+    updater: Updater | None,
 ) -> Uplink:
     host, port = host_port(settings.uplink.address, "uplink.address")
     calls = Calls(
@@ -178,7 +206,7 @@ def _uplink(  # noqa: PLR0913, PLR0917 -- this is where everything meets
         site=settings.site,
         queue_max=settings.calls.queue_max,
         keys_max=settings.calls.keys_max,
-        permit=_permit(settings, identity),
+        permit=_permit(settings, identity, context),
     )
     return Uplink(
         Target(
@@ -198,12 +226,13 @@ def _uplink(  # noqa: PLR0913, PLR0917 -- this is where everything meets
             reuse=settings.tls.connection_reuse,
         ),
         identity=identity,
-        context=_contexts(settings),
+        context=context,
         dispatch=dispatch,
         calls=calls,
-        presence=_presence(settings, outbox, sampler, clock),
+        presence=_presence(settings, outbox, sampler, clock, updater),
         uniform=random.uniform,
         journal=journal,
+        updates=updater,
     )
 
 
@@ -225,7 +254,11 @@ def _capabilities(
     return offered
 
 
-def _permit(settings: DeviceSettings, identity: IdentityKeeper) -> Permit:
+def _permit(
+    settings: DeviceSettings,
+    identity: IdentityKeeper,
+    context: Callable[[Identity], ssl.SSLContext],
+) -> Permit:
     """Make this device's own check of its callers; without an endpoint the broker's counts."""
     policy = settings.policy
     if not policy.endpoint:
@@ -233,7 +266,7 @@ def _permit(settings: DeviceSettings, identity: IdentityKeeper) -> Permit:
     ask = ask_gateway(
         host_port(policy.endpoint, "policy.endpoint"),
         lambda: identity.current,
-        _contexts(settings),
+        context,
         timeout_s=policy.timeout_s,
     )
     return CallPolicy(
@@ -245,26 +278,12 @@ def _permit(settings: DeviceSettings, identity: IdentityKeeper) -> Permit:
     ).refusal
 
 
-def _contexts(settings: DeviceSettings) -> Callable[[Identity], ssl.SSLContext]:
-    """Make TLS contexts that accept the gateway and no one else."""
-    gateway = SpiffeId.parse(settings.identity.gateway_id)
-
-    def context(identity: Identity) -> ssl.SSLContext:
-        if settings.identity.lightweight:
-            return tls.client_context(identity, server_ids=(gateway,))
-        from plantroom.certs import svid  # noqa: PLC0415 -- loads cryptography
-
-        return tls.client_context(
-            identity,
-            server_ids=(gateway,),
-            check=lambda connection: svid.verify_peer(connection, identity),
-        )
-
-    return context
-
-
 def _presence(
-    settings: DeviceSettings, outbox: Outbox, sampler: Sampler, clock: Clock
+    settings: DeviceSettings,
+    outbox: Outbox,
+    sampler: Sampler,
+    clock: Clock,
+    updater: Updater | None,
 ) -> Callable[[bool], Presence]:
     """Make the message that says who is there, how far each epoch goes, and what was replayed."""
     agent = settings.agent
@@ -288,10 +307,15 @@ def _presence(
             epoch=outbox.epoch,
             heads=heads,
             at_us=wall_us if is_plausible(wall_us) else None,
-            info=about | _progress(sampler, outbox, heads),
+            info=about | _firmware(updater) | _progress(sampler, outbox, heads),
         )
 
     return presence
+
+
+def _firmware(updater: Updater | None) -> dict[str, str]:
+    """Name what runs; on trial, too."""
+    return {} if updater is None else {"firmware": updater.running.version}
 
 
 def _progress(sampler: Sampler, outbox: Outbox, heads: dict[int, int]) -> dict[str, str]:

@@ -13,11 +13,16 @@ from plantroom.device.driver import Driver
 from plantroom.device.drivers import replay, simulated
 from plantroom.device.identity import PemFiles, SvidSource
 from plantroom.device.settings import DeviceSettings, host_port
+from plantroom.device.updater_command import CommandInstaller, Commands
+from plantroom.device.updater_install import Installer
+from plantroom.device.updater_slots import Slots
+from plantroom.device.updater_storage import FolderStorage
 from plantroom.wire.clock import Clock
 from plantroom.wire.errors import ConfigError
 from plantroom.wire.spiffe import SpiffeId
 
 Report = Callable[[str], None]
+MakeInstaller = Callable[[DeviceSettings, FolderStorage], Installer]
 MakeDriver = Callable[[DeviceSettings, Clock, Report], Driver]
 MakeSource = Callable[[DeviceSettings, Clock], SvidSource]
 
@@ -62,6 +67,36 @@ def _workload(settings: DeviceSettings, _clock: Clock) -> SvidSource:
     return WorkloadFeed(socket_path(address), settings.spiffe_id, owners=owners)
 
 
+def _slots(settings: DeviceSettings, storage: FolderStorage) -> Installer:
+    updates = settings.updates
+    return Slots(
+        storage,
+        version=updates.factory_version,
+        sequence=updates.factory_sequence,
+        boots=updates.boots,
+        where=str(storage.path("")),
+    )
+
+
+def _command(settings: DeviceSettings, storage: FolderStorage) -> Installer:
+    updates = settings.updates
+    commands = Commands(
+        install=updates.install_command,
+        running=updates.running_command,
+        good=updates.good_command,
+        bad=updates.bad_command,
+    )
+    return CommandInstaller(
+        storage,
+        commands,
+        version=updates.factory_version,
+        sequence=updates.factory_sequence,
+        boots=updates.boots,
+        path=storage.path,
+    )
+
+
+INSTALLERS: Mapping[str, MakeInstaller] = {"slots": _slots, "command": _command}
 DRIVERS: Mapping[str, MakeDriver] = {"simulated": simulated.make, "replay": replay.make}
 IDENTITIES: Mapping[str, MakeSource] = {
     "enrol": _enrolled,
@@ -82,3 +117,12 @@ def identity_source(settings: DeviceSettings, clock: Clock) -> SvidSource:
         ConfigError: when what it needs is not set.
     """
     return IDENTITIES[settings.identity.provider](settings, clock)
+
+
+def installer(settings: DeviceSettings, storage: FolderStorage) -> Installer:
+    """Make the installer that the settings name.
+
+    Raises:
+        StorageError: when its record is damaged or cannot be read.
+    """
+    return INSTALLERS[settings.updates.installer](settings, storage)

@@ -8,7 +8,7 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,8 @@ class Session:
         self._closed = ""
         self._connack: ReasonCode | None = None
         self._subacks: dict[int, list[ReasonCode]] = {}
+        self._listening: dict[int, list[str]] = {}
+        self.refused: list[str] = []
         self.acks: list[tuple[int, int]] = []  # packet id, reason code
         self.messages: list[tuple[str, bytes]] = []
         self.window, self.bytes_max = RECEIVE_MAX, PACK_BYTES_MAX
@@ -130,6 +132,18 @@ class Session:
         code = self._subacks.pop(mid)[0]
         if code.is_failure:
             raise RefusedError(f"subscription: {code}", reason="subscribe", where=topic_filter)
+
+    def listen(self, topic_filters: Iterable[str]) -> None:
+        """Subscribe at QoS 1 without waiting; what the broker refuses is in `refused`."""
+        filters = [(topic_filter, 1) for topic_filter in topic_filters]
+        code, mid = self._client.subscribe(filters)
+        if code != MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
+            self._raise_closed(f"cannot subscribe: {code.name}")
+        self._listening[int(mid or 0)] = [topic_filter for topic_filter, _ in filters]
+
+    def leave(self, topic_filter: str) -> None:
+        """Unsubscribe without waiting."""
+        self._client.unsubscribe(topic_filter)
 
     def publish(self, message: Message) -> int:
         """Send at QoS 1 and return the packet id; its answer comes in `acks`."""
@@ -219,7 +233,12 @@ class Session:
     def _on_subscribe(
         self, _client: Client, _data: Any, mid: int, codes: list[ReasonCode], _properties: Any
     ) -> None:
-        self._subacks[mid] = codes
+        filters = self._listening.pop(mid, None)
+        if filters is None:
+            self._subacks[mid] = codes
+        else:
+            answers = zip(filters, codes, strict=False)
+            self.refused += [name for name, code in answers if code.is_failure]
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
         self.messages.append((message.topic, bytes(message.payload)))

@@ -175,6 +175,28 @@ class MetricsSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateSettings:
+    """Firmware updates: off where there is no trust document."""
+
+    trust_file: str = option("", "First trust document; empty: ota-trust.cbor in the state.")
+    vendor: str = option("plantroom.example", "Vendor's domain: names the vendor in manifests.")
+    class_name: str = option("", "Class of this device; empty: agent.kind.")
+    factory_version: str = option("1.0.0", "Version that the device was made with.")
+    factory_sequence: int = option(0, "Its sequence number: older releases are refused.", low=0)
+    window: int = option(8, "Chunks that may be asked for at a time.", low=1, high=64)
+    failures_max: int = option(50, "Unanswered requests and bad chunks of a download.", low=1)
+    retry_s: float = option(3600.0, "A failed update is tried again after so long.", low=1)
+    boots: int = option(3, "Starts that a new image has to prove itself.", low=1, high=10)
+    health_s: float = option(120.0, "Time of each start to be well and reach the gateway.", low=1)
+    spare_bytes: int = option(4194304, "Disk space that an image leaves to readings.", low=0)
+    installer: str = option("slots", "Who installs images.", choices=("slots", "command"))
+    install_command: str = option("", "installer command: takes the file {image}.")
+    running_command: str = option("", "installer command: prints the running version or digest.")
+    good_command: str = option("", "installer command: the new image stays.")
+    bad_command: str = option("", "installer command: go back to the image before.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
     """What is written down."""
 
@@ -198,6 +220,7 @@ class DeviceSettings:
     replay: ReplaySettings = section(ReplaySettings)
     server: ServerSettings = section(ServerSettings)
     metrics: MetricsSettings = section(MetricsSettings)
+    updates: UpdateSettings = section(UpdateSettings)
     log: LogSettings = section(LogSettings)
 
     @property
@@ -209,6 +232,11 @@ class DeviceSettings:
     def site(self) -> str:
         """The building's name on topics."""
         return self.agent.trust_domain.partition(".")[0]
+
+    @property
+    def class_name(self) -> str:
+        """The class of devices whose releases are for this one."""
+        return self.updates.class_name or self.agent.kind
 
     @property
     def state(self) -> Path:
@@ -228,6 +256,7 @@ def read(path: Path | None, environ: Mapping[str, str]) -> DeviceSettings:
         SpiffeId.parse(str(settings.spiffe_id))
         check_level(settings.agent.name)
         check_level(settings.site)
+        check_level(settings.class_name)
         SpiffeId.parse(settings.identity.gateway_id)
     except (SpiffeIdError, TopicError) as error:
         raise ConfigError(str(error), where=source, remedy="see [agent] and [identity]") from error
@@ -235,6 +264,10 @@ def read(path: Path | None, environ: Mapping[str, str]) -> DeviceSettings:
     host_port(settings.identity.enrol_address, "identity.enrol_address", source)
     if settings.policy.endpoint:
         host_port(settings.policy.endpoint, "policy.endpoint", source)
+    if settings.updates.installer == "command" and not settings.updates.install_command:
+        raise ConfigError(
+            "updates.install_command is empty", where=source, remedy="write what takes {image}"
+        )
     if settings.sampling.driver == "replay" and not settings.replay.file:
         raise ConfigError(
             "replay.file is empty", where=source, remedy="name the CSV that is to be replayed"

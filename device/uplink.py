@@ -18,6 +18,7 @@ from plantroom.device.dispatch import Dispatch
 from plantroom.device.identity import IdentityKeeper
 from plantroom.device.journal import Journal
 from plantroom.device.session import Session, Target
+from plantroom.device.updater import Updater
 from plantroom.device.waker import Waker
 from plantroom.wire.envelope import Presence
 from plantroom.wire.envelope import encode as encode_envelope
@@ -62,6 +63,7 @@ class Uplink:
         presence: Callable[[bool], Presence],
         uniform: Callable[[float, float], float],
         journal: Journal,
+        updates: Updater | None = None,
     ) -> None:
         self._target = target
         self._manners = manners
@@ -71,6 +73,8 @@ class Uplink:
         self._calls = calls
         self._presence = presence
         self._journal = journal
+        self._updates = updates
+        self._listens_to: str | None = None
         self._backoff = Backoff(first_s=1.0, max_s=manners.reconnect_s_max, uniform=uniform)
         self._telemetry_topic = build("telemetry/{device}", manners.site, manners.device)
         self._presence_topic = build("presence/{device}", manners.site, manners.device)
@@ -107,6 +111,7 @@ class Uplink:
         """Try to connect; while that fails, wait longer and longer."""
         if self._stopped:
             return None
+        self._update()
         identity = self._identity.current
         if identity is None:
             self._pause(PAUSE_S_MAX, self._has_new_identity(None))
@@ -124,10 +129,11 @@ class Uplink:
             while not self._stopped:
                 session = self._follow_identity()
                 self._send(session)
-                session.step(STEP_S, self._waker)
+                session.step(self._step_s, self._waker)
                 self._receive(session)
+                self._exchange_updates(session)
                 self._announce(session, online=True)
-                if not self._manners.reuse and self._dispatch.idle:
+                if not self._manners.reuse and self._dispatch.idle and not self._is_updating:
                     self._goodbye(session)
                     return self._asleep
             self._goodbye(self._current())
@@ -164,6 +170,8 @@ class Uplink:
             self._collect(session)
             session.abort()
         self._dispatch.lost()
+        if self._updates is not None:
+            self._updates.lost()
 
     def _pause(self, wait_s: float, ends: Callable[[], bool]) -> None:
         """Wait until it is time, or `ends` says so, or `stop`."""
@@ -172,7 +180,8 @@ class Uplink:
             left_s = until_s - time.monotonic()
             if left_s <= 0:
                 break
-            self._waker.wait(left_s)
+            self._waker.wait(min(left_s, STEP_S) if self._is_updating else left_s)
+            self._update()
 
     def _has_new_identity(self, than: Identity | None) -> Callable[[], bool]:
         return lambda: self._identity.current is not than
@@ -197,6 +206,42 @@ class Uplink:
             session.subscribe(calls)
         except RefusedError as error:
             self._journal.warning(f"uplink: no calls will come: {error}")
+        if self._updates is not None:
+            session.listen(self._updates.filters)
+            self._updates.connected()
+            self._listens_to = None
+
+    # --- updates: what is about them travels here, and is decided there ---------------------------
+
+    @property
+    def _is_updating(self) -> bool:
+        return self._updates is not None and self._updates.active
+
+    @property
+    def _step_s(self) -> float:
+        return 0.0 if self._updates is not None and self._updates.busy else STEP_S
+
+    def _update(self) -> None:
+        if self._updates is not None:
+            self._updates.work(time.monotonic())
+
+    def _exchange_updates(self, session: Session) -> None:
+        """Let updates go on, publish what they say, and listen where they want to."""
+        updates = self._updates
+        if updates is None:
+            return
+        updates.work(time.monotonic())
+        if updates.broadcast != self._listens_to:
+            if self._listens_to is not None:
+                session.leave(self._listens_to)
+            self._listens_to = updates.broadcast
+            if self._listens_to is not None:
+                session.listen([self._listens_to])
+        for message in updates.messages(time.monotonic()):
+            session.publish(message)
+        refused, session.refused = session.refused, []
+        for topic_filter in refused:
+            self._journal.warning(f"uplink: the broker does not let us listen to {topic_filter}")
 
     def _send(self, session: Session) -> None:
         now_s = time.monotonic()
@@ -219,7 +264,8 @@ class Uplink:
                 f"no PUBACK for {self._manners.puback_timeout_s:g} s", where=str(self._target)
             )
         for topic, payload in session.messages:
-            self._calls.receive(topic, payload, now_s)
+            if self._updates is None or not self._updates.receive(topic, payload, now_s):
+                self._calls.receive(topic, payload, now_s)
         session.messages.clear()
         for answer in self._calls.answers(time.monotonic):
             session.publish(answer)
@@ -231,6 +277,8 @@ class Uplink:
             self._dispatch.answered(mid, code, time.monotonic())
         if acks and not self.connected:
             self.connected = True
+            if self._updates is not None:
+                self._updates.contact()
             self._trouble = ""
             self._backoff.reset()
             self._journal.info(f"uplink: connected to {self._target}")
