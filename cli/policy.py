@@ -1,4 +1,4 @@
-"""`plantroom policy explain|test`: why a decision is as it is; the policy's own tests."""
+"""`plantroom policy explain|test|diff|log`: why, whether, what would change, what was decided."""
 
 import argparse
 import dataclasses
@@ -17,7 +17,7 @@ ACTIONS = ("connect", "publish", "subscribe", "call")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add both."""
+    """Add them all."""
     commands = subcommands(parser)
     explain = subcommand(commands, "explain", "say what is decided, and by which rule", run_explain)
     add = explain.add_argument
@@ -32,6 +32,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     test = subcommand(commands, "test", "run the policy's own tests", run_test)
     for one in (explain, test):
         one.add_argument("--bundle", metavar="DIR", type=Path, help="else the shipped one")
+    diff = subcommand(commands, "diff", "ask recorded questions of two bundles", run_diff)
+    diff.add_argument("old", metavar="OLD", type=Path, help="folder of a bundle")
+    diff.add_argument("new", metavar="NEW", type=Path, help="folder of another")
+    diff.add_argument("--questions", metavar="FILE", type=Path, help="else what is on record")
+    log = subcommand(commands, "log", "show what was decided", run_log)
+    log.add_argument("--as", dest="spiffe_id", metavar="ID", type=spiffe_id, help="only of this ID")
+    log.add_argument("--denied", action="store_true", help="only denials")
+    log.add_argument("--limit", type=int, default=50, metavar="N", help="the newest N (50)")
+    for one in (diff, log):
+        one.add_argument("--at", choices=tools.BROKERS, default="gateway", help="whose (gateway)")
 
 
 def run_explain(options: argparse.Namespace) -> int:
@@ -57,6 +67,14 @@ def run_explain(options: argparse.Namespace) -> int:
         output.line(f"  {name:15} {value if isinstance(value, str) else json.dumps(value)}")
     for name, value in found["question"].items():
         output.line(f"  {name:15} {value}")
+    if found["nearest"]:
+        output.line(f"nearest rule: {found['nearest']['rule'] or 'none was found'}")
+        for missing in found["nearest"]["missing"]:
+            output.line(f"  it would take {missing}")
+    if found["recorded"]:
+        seen = found["recorded"]
+        said = "allowed" if seen["allow"] else "denied"
+        output.line(f"last asked {seen['at']}: {said} (decision {seen['decision_id']})")
     return 0
 
 
@@ -74,3 +92,56 @@ def run_test(options: argparse.Namespace) -> int:
     failed = sum(not outcome.passed for outcome in report.outcomes)
     output.line(f"{len(report.outcomes)} tests, {failed} failed")
     return 0 if report.passed else 1
+
+
+def run_diff(options: argparse.Namespace) -> int:
+    """List the answers that flip; exit code 1 when one does."""
+    found = judging.diff(
+        layout_of(options),
+        options.old,
+        options.new,
+        broker=options.at,
+        questions=options.questions,
+    )
+    if options.json:
+        output.document(dataclasses.asdict(found))
+        return 1 if found.flips else 0
+    for flip in found.flips:
+        asked = flip.question
+        change = "denied -> ALLOWED" if flip.new.allow else "allowed -> DENIED"
+        output.line(f"{change}  {asked.spiffe_id} {asked.action} {asked.topic}  ({flip.times}x)")
+        output.line(f"  old: {flip.old.rule}")
+        output.line(f"  new: {flip.new.rule}")
+    asked_of = f"{found.questions} questions ({found.recorded} recorded)"
+    output.line(f"{asked_of}, {len(found.flips)} answers flip")
+    return 1 if found.flips else 0
+
+
+def run_log(options: argparse.Namespace) -> int:
+    """Show the newest decisions; with --json as OPA logs them, one a line."""
+    who = str(options.spiffe_id) if options.spiffe_id else None
+    events = judging.last(
+        judging.record(layout_of(options), options.at),
+        who=who,
+        denied=options.denied,
+        limit=max(options.limit, 0),
+    )
+    if options.json:
+        for event in events:
+            output.line(json.dumps(event))
+        return 0
+    output.table(
+        ("TIME", "ANSWER", "ACTION", "TOPIC", "SPIFFE ID", "DECISION"),
+        [
+            (
+                event.get("timestamp"),
+                "ok" if event["result"].get("allow") else event["result"].get("reason"),
+                event["input"].get("action"),
+                event["input"].get("topic"),
+                event["input"].get("spiffe_id"),
+                event.get("decision_id"),
+            )
+            for event in events
+        ],
+    )
+    return 0
