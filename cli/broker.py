@@ -1,11 +1,13 @@
-"""`plantroom broker run|sessions|kick|retained`: run a broker alone, look after one that runs."""
+"""`plantroom broker run|sessions|kick|retained|prune`: run a broker alone, look after one."""
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from plantroom.cli import output, process
 from plantroom.cli.options import layout_of, subcommand, subcommands
 from plantroom.lab import broker_admin
+from plantroom.lab.broker_admin import Place
 from plantroom.wire import rfc3339
 from plantroom.wire.errors import CheckFailedError
 
@@ -18,15 +20,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     kick_parser = subcommand(commands, "kick", "close connections; sessions stay", kick)
     kick_parser.add_argument("who", metavar="SPIFFE_ID|CLIENT_ID", help="whose connections")
     where(kick_parser)
-    retained = subcommands(
-        commands.add_parser("retained", help="retained messages", allow_abbrev=False)
-    )
+    everything = subcommand(commands, "retained", "list retained messages", list_retained)
+    everything.set_defaults(filter="#")
+    where(everything)
+    retained = subcommands(everything, required=False)
     listing = subcommand(retained, "ls", "list retained messages", list_retained)
     listing.add_argument("filter", metavar="FILTER", nargs="?", default="#", help="else all")
     where(listing)
-    prune = subcommand(retained, "prune", "forget retained messages; nobody is told", forget)
-    prune.add_argument("filter", metavar="FILTER", help="a topic, or a filter")
-    where(prune)
+    for group in (retained, commands):
+        prune = subcommand(group, "prune", "forget retained messages; nobody is told", forget)
+        prune.add_argument("filter", metavar="FILTER", help="a topic, or a filter")
+        where(prune)
 
 
 def where(parser: argparse.ArgumentParser) -> None:
@@ -43,18 +47,28 @@ def where(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def socket_of(options: argparse.Namespace) -> Path:
-    """Return the socket of the broker that is meant."""
+def place_of(options: argparse.Namespace) -> Place:
+    """Return where the broker is that is meant."""
     if options.config is not None:
-        return broker_admin.socket_of_config(options.config)
-    return broker_admin.socket_of_building(layout_of(options), options.at)
+        return broker_admin.place_of_config(options.config)
+    return broker_admin.place_in_building(layout_of(options), options.at)
+
+
+def look(
+    options: argparse.Namespace, what: str, about: str = ""
+) -> tuple[bool, list[dict[str, Any]]]:
+    """Ask the broker or read its database, and say so if it is the database."""
+    running, rows = broker_admin.look(place_of(options), what, about)
+    if not running:
+        output.note("no broker runs there: this is what its database holds")
+    return running, rows
 
 
 def sessions(options: argparse.Namespace) -> int:
     """Print every session."""
-    rows = list(broker_admin.ask(socket_of(options), "sessions"))
+    running, rows = look(options, "sessions")
     if options.json:
-        output.document({"sessions": rows})
+        output.document({"running": running, "sessions": rows})
         return 0
     output.table(
         ("CLIENT ID", "LINK", "FROM", "SUBSCRIPTIONS", "QUEUED BYTES", "IN FLIGHT", "SPIFFE ID"),
@@ -76,7 +90,7 @@ def sessions(options: argparse.Namespace) -> int:
 
 def kick(options: argparse.Namespace) -> int:
     """Close connections."""
-    (row,) = broker_admin.ask(socket_of(options), "kick", options.who)
+    (row,) = broker_admin.ask(place_of(options).socket, "kick", options.who)
     if not row["closed"]:
         raise CheckFailedError("it has no connection", where=options.who)
     return _say(options, f"closed {row['closed']} of {options.who}", row)
@@ -84,9 +98,9 @@ def kick(options: argparse.Namespace) -> int:
 
 def list_retained(options: argparse.Namespace) -> int:
     """Print what is retained."""
-    rows = list(broker_admin.ask(socket_of(options), "retained", options.filter))
+    running, rows = look(options, "retained", options.filter)
     if options.json:
-        output.document({"retained": rows})
+        output.document({"running": running, "retained": rows})
         return 0
     output.table(
         ("TOPIC", "QOS", "BYTES", "SINCE", "PUBLISHER"),
@@ -106,7 +120,7 @@ def list_retained(options: argparse.Namespace) -> int:
 
 def forget(options: argparse.Namespace) -> int:
     """Forget what is retained."""
-    (row,) = broker_admin.ask(socket_of(options), "prune", options.filter)
+    (row,) = broker_admin.ask(place_of(options).socket, "prune", options.filter)
     return _say(options, f"forgot {row['forgotten']} on {options.filter}", row)
 
 

@@ -54,9 +54,9 @@ def runs(parser: argparse.ArgumentParser, run: Run) -> None:
     parser.set_defaults(run=run)
 
 
-def subcommands(parser: argparse.ArgumentParser) -> Any:
+def subcommands(parser: argparse.ArgumentParser, *, required: bool = True) -> Any:
     """Give a command words of its own: `plantroom ledger show`."""
-    return parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    return parser.add_subparsers(metavar="COMMAND", required=required, parser_class=Parser)
 
 
 def subcommand(commands: Any, name: str, text: str, run: Run) -> argparse.ArgumentParser:

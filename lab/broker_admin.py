@@ -1,11 +1,14 @@
-"""Ask a running broker, over its socket, for its sessions and retained messages."""
+"""Ask a broker for its sessions and retained messages: over its socket, or its database at rest."""
 
 import json
+import os
 import socket
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from plantroom.broker import at_rest
 from plantroom.broker.admin import SOCKET, TIMEOUT_S
 from plantroom.broker.settings import BrokerSettings
 from plantroom.lab.layout import Layout
@@ -16,21 +19,52 @@ from plantroom.wire.unix_socket import short_address
 BUILDING_BROKERS = ("gateway", "cloud")
 
 
-def socket_of_building(layout: Layout, at: str) -> Path:
-    """Return the socket of one of the two brokers of `plantroom up`."""
-    return (layout.gateway if at == "gateway" else layout.cloud) / SOCKET
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a broker answers while it runs, and what it leaves behind."""
+
+    socket: Path
+    database: Path | None
 
 
-def socket_of_config(config: Path) -> Path:
-    """Return the socket that a broker's configuration names; relative to where it was started.
+def place_in_building(layout: Layout, at: str) -> Place:
+    """Return where one of the two brokers of `plantroom up` is."""
+    if at == "gateway":
+        return Place(socket=layout.gateway / SOCKET, database=layout.queue)
+    return Place(socket=layout.cloud / SOCKET, database=layout.front)
+
+
+def place_of_config(config: Path) -> Place:
+    """Return where a broker with this configuration is; relative to where it was started.
 
     Raises:
-        ConfigError: when it names none.
+        ConfigError: when it names no socket.
     """
-    name = load(BrokerSettings, config, {}).admin.socket
-    if not name:
+    settings = load(BrokerSettings, config, os.environ)
+    if not settings.admin.socket:
         raise ConfigError("admin.socket is empty", where=str(config), remedy="name one")
-    return Path(name)
+    kept = settings.store.kind == "sqlite"
+    return Place(
+        socket=Path(settings.admin.socket), database=Path(settings.store.path) if kept else None
+    )
+
+
+def look(place: Place, what: str, about: str = "") -> tuple[bool, list[dict[str, Any]]]:
+    """Ask for `sessions` or what is `retained`; say whether it runs, and the rows.
+
+    Raises:
+        UnreachableError: when no broker answers there, and it has left no database.
+        CheckFailedError: when the broker cannot do it.
+        StorageError: when its database cannot be read.
+    """
+    try:
+        return True, list(ask(place.socket, what, about))
+    except UnreachableError:
+        if place.database is None or not place.database.exists():
+            raise
+    if what == "sessions":
+        return False, [asdict(session) for session in at_rest.sessions(place.database)]
+    return False, [asdict(message) for message in at_rest.retained(place.database, about)]
 
 
 def ask(path: Path, what: str, about: str = "") -> Iterator[dict[str, Any]]:

@@ -71,6 +71,11 @@ class Layout:
         return self.gateway / "queue.db"
 
     @property
+    def front(self) -> Path:
+        """The cloud's broker: sessions, retained messages, queues."""
+        return self.cloud / "front.db"
+
+    @property
     def store(self) -> Path:
         """The cloud's readings and books."""
         return self.cloud / "store.db"

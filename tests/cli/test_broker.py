@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from plantroom.cli.main import main
+from tests.broker.test_at_rest import left_behind
 from tests.lab.test_broker_admin import answering
 
 
@@ -23,7 +24,11 @@ def test_retained_messages_are_listed_and_pruned(
         assert head.split() == ["TOPIC", "QOS", "BYTES", "SINCE", "PUBLISHER"]
         assert row.startswith("a/b    1    1      2")
         assert main(["broker", "retained", "ls", "x/#", "--json", "--config", config]) == 0
-        assert json.loads(capsys.readouterr().out) == {"retained": []}
+        assert json.loads(capsys.readouterr().out) == {"running": True, "retained": []}
+        assert main(["broker", "retained", "--json", "--config", config]) == 0
+        assert len(json.loads(capsys.readouterr().out)["retained"]) == 1
+        assert main(["broker", "prune", "x/#", "--json", "--config", config]) == 0
+        assert json.loads(capsys.readouterr().out) == {"forgotten": 0}
         assert main(["broker", "retained", "prune", "a/#", "--json", "--config", config]) == 0
         assert json.loads(capsys.readouterr().out) == {"forgotten": 1}
 
@@ -35,7 +40,7 @@ def test_sessions_are_listed_and_nobody_is_kicked(
         assert main(["broker", "sessions", "--config", config]) == 0
         assert capsys.readouterr().out.startswith("CLIENT ID  LINK")
         assert main(["broker", "sessions", "--json", "--config", config]) == 0
-        assert json.loads(capsys.readouterr().out) == {"sessions": []}
+        assert json.loads(capsys.readouterr().out) == {"running": True, "sessions": []}
         assert main(["broker", "kick", "nobody", "--config", config]) == 1
         assert "no connection, nobody" in capsys.readouterr().err
 
@@ -50,6 +55,25 @@ def test_where_nothing_runs_it_is_said(
     (line,) = capsys.readouterr().err.splitlines()
     assert "no broker answers" in line
     assert ("cloud" if "cloud" in words else "gateway") in line
+
+
+def test_database_answers_where_no_broker_runs(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database = tmp_path / "broker.db"
+    left_behind(database)
+    with Path(config).open("a") as file:
+        file.write(f'[store]\npath = "{database}"\n')
+    assert main(["broker", "sessions", "--json", "--config", config]) == 0
+    said = capsys.readouterr()
+    assert "no broker runs there" in said.err
+    (session,) = json.loads(said.out)["sessions"]
+    assert (session["client_id"], session["connected"]) == ("phone", False)
+    assert main(["broker", "retained", "--config", config]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("a/b")
+    assert main(["broker", "retained", "ls", "c/#", "--json", "--config", config]) == 0
+    assert json.loads(capsys.readouterr().out) == {"running": False, "retained": []}
+    assert main(["broker", "prune", "a/#", "--config", config]) == 4
 
 
 def test_one_broker_at_a_time_is_meant(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from plantroom.broker.admin import administered
 from plantroom.broker.memory import MemorySink
 from plantroom.broker.server import Broker
 from plantroom.broker.settings import BrokerLimits
-from plantroom.lab.broker_admin import ask, socket_of_building, socket_of_config
+from plantroom.lab.broker_admin import ask, look, place_in_building, place_of_config
 from plantroom.lab.layout import Layout
 from plantroom.wire.clock import SystemClock
 from plantroom.wire.errors import CheckFailedError, ConfigError, UnreachableError
@@ -72,11 +72,15 @@ def test_nobody_there_is_not_reachable(tmp_path: Path) -> None:
 
 def test_socket_is_found_by_building_and_by_configuration(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
-    assert socket_of_building(layout, "gateway") == layout.gateway / "broker.sock"
-    assert socket_of_building(layout, "cloud") == layout.cloud / "broker.sock"
+    assert place_in_building(layout, "gateway").socket == layout.gateway / "broker.sock"
+    assert place_in_building(layout, "cloud").socket == layout.cloud / "broker.sock"
+    assert place_in_building(layout, "cloud").database == layout.cloud / "front.db"
     config = tmp_path / "broker.toml"
     config.write_text('[admin]\nsocket = "/run/b.sock"\n')
-    assert socket_of_config(config) == Path("/run/b.sock")
+    assert place_of_config(config).socket == Path("/run/b.sock")
+    config.write_text('[store]\nkind = "memory"\n')
+    with pytest.raises(UnreachableError):
+        look(place_of_config(config), "sessions")
     config.write_text('[admin]\nsocket = ""\n')
     with pytest.raises(ConfigError, match="empty"):
-        socket_of_config(config)
+        place_of_config(config)
