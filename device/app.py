@@ -67,7 +67,7 @@ def main(settings: DeviceSettings) -> None:
         )
         dispatch = Dispatch(outbox, _rules(settings), uniform=random.uniform)
         stages = Stages()
-        updater = _updater(settings, clock, journal, stages)
+        updater = _updater(settings, clock, journal, stages, stack)
         context = contexts.to_gateway(
             SpiffeId.parse(settings.identity.gateway_id),
             floor,
@@ -99,12 +99,10 @@ def main(settings: DeviceSettings) -> None:
             late = stages.join(JOIN_S)
             if late:
                 journal.warning(f"{', '.join(late)} did not end in time")
-            if updater is not None:
-                updater.stop()
 
 
 def _updater(
-    settings: DeviceSettings, clock: Clock, journal: Journal, stages: Stages
+    settings: DeviceSettings, clock: Clock, journal: Journal, stages: Stages, stack: ExitStack
 ) -> Updater | None:
     """Boot the firmware that is to run; a new one begins with a restart of this process."""
 
@@ -112,9 +110,12 @@ def _updater(
         journal.warning(f"restarting: {why}")
         stages.stop()
 
-    return updater_setup.set_up(
+    updater = updater_setup.set_up(
         settings, catalog.installer, clock=clock, journal=journal, restart=restart
     )
+    if updater is not None:
+        stack.callback(updater.stop)
+    return updater
 
 
 def _report(text: str) -> None:
