@@ -58,9 +58,10 @@ class BundleKeeper:
             raise IdentityError(
                 "nobody else says which roots are ours", reason="own-bundle", where=self._own
             )
-        if not bundle.replaces(self._bundles.get(told.trust_domain), told):
+        changes = bundle.replaces(self._bundles.get(told.trust_domain), told)
+        self._store.adopt_bundle(told)  # also what was given before: commands look there
+        if not changes:
             return False
-        self._store.adopt_bundle(told)
         self._take(told)
         LOG.info(
             "bundle of %s is now sequence %d with %d roots",
