@@ -6,7 +6,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from plantroom.broker.app import main
+from plantroom.broker.app import Policy, main
 from plantroom.broker.settings import BrokerSettings
 from plantroom.wire.errors import PlantroomError
 from plantroom.wire.service import run
@@ -15,8 +15,8 @@ from plantroom.wire.settings import load
 _USAGE = "plantroom: one configuration file is wanted: python -m plantroom.broker CONFIG"
 
 
-def start(arguments: list[str]) -> int:
-    """Run until stopped; return the exit code."""
+def start(arguments: list[str], policy: Policy | None = None) -> int:
+    """Run until stopped, with this policy where one is configured; return the exit code."""
     if len(arguments) != 1:
         sys.stderr.write(_USAGE + "\n")
         return 2
@@ -27,7 +27,7 @@ def start(arguments: list[str]) -> int:
             stream=sys.stderr,
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         )
-        run(partial(main, settings))
+        run(partial(main, settings, policy))
     except PlantroomError as error:
         sys.stderr.write(f"plantroom: {error}\n")
         return error.exit_code

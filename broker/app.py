@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import ssl
-from contextlib import AsyncExitStack
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 
 from plantroom.broker.access import OneAnswer
@@ -13,12 +14,17 @@ from plantroom.broker.pem import PemContext, admit
 from plantroom.broker.server import Broker
 from plantroom.broker.settings import BrokerSettings, WebSocketSection
 from plantroom.wire.clock import SystemClock
+from plantroom.wire.errors import ConfigError
+from plantroom.wire.policy import DecisionPoint
 
 LOGGER = logging.getLogger("plantroom.broker.app")
 
 
-async def main(settings: BrokerSettings) -> None:
-    """Run the broker.
+Policy = Callable[[BrokerSettings], AbstractAsyncContextManager[DecisionPoint]]
+
+
+async def main(settings: BrokerSettings, policy: Policy | None = None) -> None:
+    """Run the broker; `policy` opens who decides, where [policy] names somebody.
 
     Raises:
         ConfigError: when the port is taken or the identity cannot be loaded.
@@ -29,14 +35,14 @@ async def main(settings: BrokerSettings) -> None:
     identity = PemContext(settings.identity) if tls else None
     sink, close = open_sink(settings.store.kind, Path(settings.store.path))
     try:
-        broker = Broker(
-            limits=settings.limits,
-            store=sink,
-            admit=admit,
-            decisions=OneAnswer(allow=settings.access.allow_all),
-            clock=SystemClock(),
-        )
         async with AsyncExitStack() as stack:
+            broker = Broker(
+                limits=settings.limits,
+                store=sink,
+                admit=admit,
+                decisions=await _decisions(settings, policy, stack),
+                clock=SystemClock(),
+            )
             socket = settings.admin.socket
             await stack.enter_async_context(
                 administered(broker, Path(socket)) if socket else broker
@@ -58,6 +64,19 @@ async def main(settings: BrokerSettings) -> None:
                     LOGGER.info("a new certificate is served")
     finally:
         close()
+
+
+async def _decisions(
+    settings: BrokerSettings, policy: Policy | None, stack: AsyncExitStack
+) -> DecisionPoint:
+    if settings.policy.provider == "none":
+        return OneAnswer(allow=settings.access.allow_all)
+    if policy is None:
+        raise ConfigError(
+            "policy.provider: this way to start the broker loads no policy",
+            remedy="start it with `plantroom broker run`",
+        )
+    return await stack.enter_async_context(policy(settings))
 
 
 async def _listen_websocket(

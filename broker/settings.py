@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from plantroom.wire.policy_settings import PolicySection
 from plantroom.wire.settings import option, section
 
 
@@ -167,6 +168,23 @@ class AccessSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerPolicySection(PolicySection):
+    """Who decides what a client may do, beyond [access]."""
+
+    provider: str = option(
+        "none",
+        "`none`: [access] says. `embedded`: the Rego bundle, in this process. `remote`: an OPA"
+        " server, and without it nobody may.",
+        choices=("none", "embedded", "remote"),
+    )
+    data: str = option(
+        "", "JSON file with `registry` and `revocation`, watched. Empty: the server has its own."
+    )
+    state: str = option("", "Folder of the last good bundle and the decision log. Empty: none.")
+    cloud_trust_domain: str = option("smart-building.cloud", "Whose services and people there are.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HttpSection:
     """Figures for Prometheus, and whether it is well."""
 
@@ -190,6 +208,7 @@ class BrokerSettings:
     identity: IdentitySection = section(IdentitySection)
     store: StoreSection = section(StoreSection)
     access: AccessSection = section(AccessSection)
+    policy: BrokerPolicySection = section(BrokerPolicySection)
     limits: BrokerLimits = section(BrokerLimits)
     http: HttpSection = section(HttpSection)
     admin: AdminSection = section(AdminSection)

@@ -7,6 +7,8 @@ from typing import Any
 
 from plantroom.cli.options import subcommand, subcommands
 
+_MODULES = {"broker": "plantroom.lab.broker_alone"}  # with the policy that may be configured
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add `run CONFIG`."""
@@ -23,5 +25,6 @@ def add_run(commands: Any, kind: str) -> None:
 def become(options: argparse.Namespace) -> int:
     """Replace this program by the process, so that it is no larger than when started alone."""
     sys.stdout.flush()
-    command = [sys.executable, "-m", f"plantroom.{options.kind}", options.config]
+    module = _MODULES.get(options.kind, f"plantroom.{options.kind}")
+    command = [sys.executable, "-m", module, options.config]
     os.execv(sys.executable, command)  # noqa: S606 -- our own program
