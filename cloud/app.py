@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import secrets
 from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,9 +24,12 @@ from plantroom.certs.holder import OwnSource, known
 from plantroom.certs.issuing import Issuing
 from plantroom.certs.statements import Statements
 from plantroom.cloud import catalog, identities, trust
+from plantroom.cloud.accepted import Accepted
 from plantroom.cloud.devices import PRESENCE_FILTER, Devices
 from plantroom.cloud.identities import FRONT, INGESTION
 from plantroom.cloud.ingest import Ingest
+from plantroom.cloud.ingest_calls import FILTER as CALLS_FILTER
+from plantroom.cloud.ingest_calls import IngestCalls
 from plantroom.cloud.ingest_link import IngestLink
 from plantroom.cloud.membership import belongs_by_name
 from plantroom.cloud.settings import CloudSettings
@@ -104,6 +108,7 @@ class _Parts:
     registry_watch: admission.RegistryWatch
     trust: Trust
     store: Store
+    accepted: Accepted
     broker: Broker
     issuing: Issuing
     board: Board
@@ -132,6 +137,8 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
         damage.check(path)
         store = catalog.STORES[settings.store.kind](path, belongs_by_name)
         stack.callback(store.close)
+        accepted = Accepted(folder.accepted, clock=clock, random_bits=secrets.randbits)
+        stack.callback(accepted.close)
         policy = await stack.enter_async_context(_policy(settings, folder, front))
         watch = admission.RegistryWatch(registry, policy, period_s=settings.policy.poll_s)
         watch.load()
@@ -154,6 +161,7 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
             registry_watch=watch,
             trust=trusted,
             store=store,
+            accepted=accepted,
             broker=await stack.enter_async_context(administered(broker, folder.broker_socket)),
             issuing=await stack.enter_async_context(
                 issuing.opened(authority, registry, front, settings.identity, clock=clock)
@@ -219,10 +227,19 @@ async def _run(parts: _Parts) -> None:
         start("ingest-identity", parts.ingestion.run())
         start("rotation", admission.rotate(parts.front, context))
         start("ingest", link.run())
+        start("ingest-calls", _calls(parts, ingest).run())
         start("store", parts.store.run())
         if settings.views.publish:
             start("views", _view_topics(parts).run())
         start("http", _serve(parts, _web(parts, ingest, link)))
+
+
+def _calls(parts: _Parts, ingest: Ingest) -> IngestCalls:
+    publisher = str(identities.service_id(parts.settings.agent.trust_domain, INGESTION))
+    publish = partial(parts.broker.publish, publisher=publisher)
+    answering = IngestCalls(ingest, parts.accepted, publish=publish, clock=parts.clock)
+    parts.broker.watch(CALLS_FILTER, answering.offer)
+    return answering
 
 
 async def _alarm(parts: _Parts, rule: str, text: str) -> None:

@@ -103,7 +103,24 @@ class Ingest:
                 answers += self._receipts([delivery], committed)
         return answers
 
+    async def give(self, deliveries: Sequence[Delivery]) -> Committed:
+        """Commit what came in a call instead of a batch, and count and show it like the others.
+
+        Raises:
+            StorageError: nothing was stored.
+        """
+        committed = await self._store.commit(deliveries)
+        self._count(deliveries, committed)
+        return committed
+
     def _receipts(self, deliveries: Sequence[Delivery], committed: Committed) -> list[Message]:
+        self._count(deliveries, committed)
+        return [
+            _answer((delivery.site, delivery.gateway), "receipt/{gateway}", receipt)
+            for delivery, receipt in zip(deliveries, committed.receipts, strict=True)
+        ]
+
+    def _count(self, deliveries: Sequence[Delivery], committed: Committed) -> None:
         self.last_commit_us = self._clock.wall_us()
         self.counts["commits"] += 1
         self.counts["batches"] += len(deliveries)
@@ -113,10 +130,6 @@ class Ingest:
         self.quarantined.update(committed.quarantined)
         self._commit = max(self._commit, *(receipt.commit for receipt in committed.receipts))
         self._shown(committed.stored, deliveries[0].received_us)
-        return [
-            _answer((delivery.site, delivery.gateway), "receipt/{gateway}", receipt)
-            for delivery, receipt in zip(deliveries, committed.receipts, strict=True)
-        ]
 
     def _unreadable(self, each: Unreadable) -> list[Message]:
         LOG.error("unreadable batch of %s, number %d: %s", each.place, each.number, each.why)

@@ -35,6 +35,11 @@ class StateFolder:
         return self.root / "store.db"
 
     @property
+    def accepted(self) -> Path:
+        """What was given to ingestion in calls."""
+        return self.root / "accepted.db"
+
+    @property
     def authority(self) -> Path:
         """The cloud's root."""
         return self.root / "authority"

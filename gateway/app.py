@@ -250,6 +250,7 @@ def _upward_stages(parts: _Parts) -> _Stages:
         bridge=bridge,
         publish=parts.publish,
         clock=parts.clock,
+        known=parts.queue.was_given,
     )
     statements = parts.trust.statements(
         parts.settings, parts.names, publish=parts.publish, asking=asking

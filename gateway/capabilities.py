@@ -7,20 +7,20 @@ its idempotency key gets the answer that it had.
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from plantroom.gateway.bridge import Bridge
 from plantroom.gateway.crossing import CLOUD_CALLER
-from plantroom.gateway.ingress import device_id
+from plantroom.gateway.ingress import GIVEN, device_id
 from plantroom.views.board import Board
-from plantroom.wire import cbor, envelope, senml, topics
+from plantroom.wire import cbor, envelope, given, senml, topics
 from plantroom.wire.clock import Clock
 from plantroom.wire.envelope import Call, Reply
 from plantroom.wire.errors import EnvelopeError, PlantroomError, RefusedError, UsageError
 from plantroom.wire.link import Message
-from plantroom.wire.reading import Point, Sample
-from plantroom.wire.rfc3339 import format_us, parse_us
+from plantroom.wire.reading import Reading, Sample
+from plantroom.wire.rfc3339 import format_us
 from plantroom.wire.topics import GATEWAY, check_level
 
 _log = logging.getLogger("plantroom.gateway.capabilities")
@@ -31,7 +31,8 @@ _OPERATOR: Final = CLOUD_CALLER + "operator:"
 _FAILURE: Final = 0x80
 
 Publish = Callable[[Message], Awaitable[int]]
-_Ability = Callable[[str, Any, float], Awaitable[Mapping[str, object]]]
+_Ability = Callable[[str, Call, float], Awaitable[Mapping[str, object]]]
+Known = Callable[[str, Sequence[bytes]], Awaitable[bool]]
 
 
 class Capabilities:
@@ -46,6 +47,7 @@ class Capabilities:
         bridge: Bridge,
         publish: Publish,
         clock: Clock,
+        known: Known,
     ) -> None:
         self._site = site
         self._trust_domain = trust_domain
@@ -53,6 +55,7 @@ class Capabilities:
         self._bridge = bridge
         self._publish = publish
         self._clock = clock
+        self._known = known
         self._calls: asyncio.Queue[Message] = asyncio.Queue(_CALLS_MAX)
         self._answers: OrderedDict[tuple[str, str, str], Reply] = OrderedDict()
         self._abilities: dict[str, _Ability] = {
@@ -121,16 +124,36 @@ class Capabilities:
                 "the gateway has no such capability", where=capability, remedy=f"known: {known}"
             )
         timeout_s = min(max(call.timeout_s, 0.1), _SYNC_TIMEOUT_S)
-        return await ability(caller, call.data, timeout_s)
+        return await ability(caller, call, timeout_s)
 
     async def _receive_reading(
-        self, caller: str, data: Any, _timeout_s: float
+        self, caller: str, call: Call, _timeout_s: float
     ) -> Mapping[str, object]:
-        """Take one reading for a caller that does not publish; it is durable when this answers."""
-        device = _device_of(caller, data)
-        payload = _pack(device_id(self._trust_domain, device), data, self._clock)
-        topic = topics.build("telemetry/{device}", self._site, device)
-        message = Message(topic=topic, payload=payload, content_type=senml.CONTENT_TYPE)
+        """Take one reading for a caller that does not publish; it is durable when this answers.
+
+        What names it travels with it, and stays with the queue: given again, it is one reading.
+        """
+        table = given.table_of(call.data)
+        device = _device_of(caller, table)
+        spiffe_id = device_id(self._trust_domain, device)
+        sample = given.sample_from(table, device=spiffe_id, now_us=self._clock.wall_us())
+        content = given.content_name(table, sample)
+        names = [given.key_name(caller, call.idempotency_key or call.id)]
+        names += [content] if content else []
+        known = await self._known(spiffe_id, names)
+        if not known:
+            await self._take(device, _pack(sample), names)
+        now = format_us(self._clock.wall_us())
+        counts = {"count": 1, "duplicates": int(known)}
+        return {"accepted": True, **counts, "device": device, "time": now}
+
+    async def _take(self, device: str, payload: bytes, names: Sequence[bytes]) -> None:
+        message = Message(
+            topic=topics.build("telemetry/{device}", self._site, device),
+            payload=payload,
+            content_type=senml.CONTENT_TYPE,
+            user={GIVEN: " ".join(name.hex() for name in names)},
+        )
         code = await self._publish(message)
         if code >= _FAILURE:
             raise RefusedError(
@@ -139,10 +162,9 @@ class Capabilities:
                 where=device,
                 remedy="send it again later",
             )
-        return {"accepted": True, "device": device, "time": format_us(self._clock.wall_us())}
 
     async def _aggregate_sensors(
-        self, _caller: str, _data: Any, _timeout_s: float
+        self, _caller: str, _call: Call, _timeout_s: float
     ) -> Mapping[str, object]:
         """Give every sensor's latest reading, or why there is none."""
         sensors: dict[str, object] = {}
@@ -161,7 +183,7 @@ class Capabilities:
         return {"sensors": sensors, "total": len(sensors), "online": online, "time": now}
 
     async def _sync_to_cloud(
-        self, _caller: str, _data: Any, timeout_s: float
+        self, _caller: str, _call: Call, timeout_s: float
     ) -> Mapping[str, object]:
         """Bring what is queued to the cloud, as far as that goes in time."""
         before = self._bridge.progress.confirmed
@@ -181,14 +203,9 @@ class Capabilities:
         }
 
 
-def _device_of(caller: str, data: Any) -> str:
+def _device_of(caller: str, table: Mapping[str, Any]) -> str:
     """Return whose reading this is: the caller's own; an operator may name another's."""
-    if not isinstance(data, dict):
-        raise EnvelopeError("data is a map with points, and time and device where needed")
-    named = data.get("device", caller)
-    if not isinstance(named, str):
-        raise EnvelopeError("device is not text")
-    device = check_level(named.rpartition("/")[2])
+    device = check_level(given.device_of(table, caller).rpartition("/")[2])
     if device != caller and not caller.startswith(_OPERATOR):
         raise RefusedError("a device may only give its own readings", reason="caller", where=device)
     if ":" in device:
@@ -196,20 +213,14 @@ def _device_of(caller: str, data: Any) -> str:
     return device
 
 
-def _pack(device: str, data: Mapping[str, Any], clock: Clock) -> bytes:
-    """Return an unnumbered SenML pack of `{time, points: {name: value or {value, unit}}}`."""
-    points = data.get("points")
-    if not isinstance(points, dict) or not points:
-        raise EnvelopeError("data has no points", where="points")
-    time = data.get("time")
-    if time is not None and not isinstance(time, str):
-        raise EnvelopeError("time is not RFC 3339 text", where="time")
-    sample = Sample(
-        device=device,
-        time_us=clock.wall_us() if time is None else parse_us(time),
-        points=tuple(_point(name, value) for name, value in points.items()),
-    )
-    base: dict[int, object] = {senml.BN: device + "/", senml.BT: (sample.time_us or 0) / 1_000_000}
+def _pack(sample: Sample) -> bytes:
+    """Return a SenML pack of one reading, without numbers unless it has them."""
+    if isinstance(sample, Reading):
+        return senml.encode((sample,))
+    base: dict[int, object] = {
+        senml.BN: sample.device + "/",
+        senml.BT: (sample.time_us or 0) / 1_000_000,
+    }
     records = []
     for point in sample.points:
         value = point.value
@@ -220,15 +231,3 @@ def _pack(device: str, data: Mapping[str, Any], clock: Clock) -> bytes:
         records.append(base | {senml.N: point.name, label: value} | unit)
         base = {}
     return cbor.dumps(records)
-
-
-def _point(name: object, value: object) -> Point:
-    unit: object = None
-    if isinstance(value, dict):
-        given: dict[str, object] = value
-        value, unit = given.get("value"), given.get("unit")
-    if not isinstance(name, str) or not isinstance(value, bool | int | float | str):
-        raise EnvelopeError("a point is a number, text or truth, or {value, unit}", where=str(name))
-    if unit is not None and not isinstance(unit, str):
-        raise EnvelopeError("a unit is text", where=name)
-    return Point(name=name, unit=unit, value=value)

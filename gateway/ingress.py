@@ -19,6 +19,9 @@ TELEMETRY: Final = "telemetry/{device}"
 UNDECODABLE: Final = "undecodable"
 FOREIGN: Final = "foreign-device"
 _CLAIM_SPAN_MAX: Final = senml.RECORDS_MAX
+GIVEN: Final = "given"  # user property: what names a reading that came in a call
+_GIVEN_MAX: Final = 2
+_NAME_CHARS: Final = 64
 _MAP: Final = 5  # CBOR major type
 
 
@@ -73,6 +76,7 @@ class Intake:
     claim: tuple[int, int, int] | None = None
     reused: set[int] = field(default_factory=set)  # epochs that name two readings; by posting
     delivery: tuple[str, int, bool, bytes] | None = None
+    given: tuple[bytes, ...] = ()
 
 
 def device_id(trust_domain: str, device: str) -> str:
@@ -101,6 +105,17 @@ def claim_of(user: Mapping[str, str]) -> tuple[int, int, int] | None:
     if not first <= last <= KEY_MAX or epoch > KEY_MAX or last - first >= _CLAIM_SPAN_MAX:
         return None
     return epoch, first, last
+
+
+def given_of(user: Mapping[str, str]) -> tuple[bytes, ...]:
+    """Parse the `given` property, names in hex; empty when it is absent or makes no sense."""
+    names = user.get(GIVEN, "").split()[:_GIVEN_MAX]
+    if not all(len(name) == _NAME_CHARS for name in names):
+        return ()
+    try:
+        return tuple(map(bytes.fromhex, names))
+    except ValueError:
+        return ()
 
 
 def read(arrival: Arrival, trust_domain: str) -> Intake | None:
@@ -134,6 +149,7 @@ def _read_pack(intake: Intake, arrival: Arrival) -> None:
     if intake.samples:
         digest = sha256(payload).digest()
         intake.delivery = (str(arrival.session), arrival.packet_id, arrival.dup, digest)
+        intake.given = given_of(arrival.user)
 
 
 def _take(intake: Intake, readings: Iterable[Plain]) -> None:

@@ -4,7 +4,7 @@ The epoch is a new one at every start of the gateway, so that a restored disk ca
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from plantroom.gateway.ingress import Row
 from plantroom.wire.clock import is_plausible
@@ -46,9 +46,33 @@ def is_redelivery(
     return False
 
 
+def is_given_again(
+    connection: sqlite3.Connection, device: str, names: Sequence[bytes], segment: int
+) -> bool:
+    """Say whether a call has given this reading before, and remember it if not."""
+    known = was_given(connection, device, names)
+    connection.executemany(
+        "INSERT OR IGNORE INTO accepted(device, name, segment) VALUES(?, ?, ?)",
+        [(device, name, segment) for name in names],
+    )
+    return known
+
+
+def was_given(connection: sqlite3.Connection, device: str, names: Sequence[bytes]) -> bool:
+    """Say whether a call has given this reading before, under any of its names."""
+    return any(
+        connection.execute(
+            "SELECT 1 FROM accepted WHERE device = ? AND name = ?", (device, name)
+        ).fetchone()
+        for name in names
+    )
+
+
 def forget_old_deliveries(connection: sqlite3.Connection, segment: int) -> None:
     """Keep the memory of deliveries bounded: those of the latest segments are enough."""
-    connection.execute("DELETE FROM unnumbered WHERE segment < ?", (segment - _DELIVERIES_MAX,))
+    oldest = (segment - _DELIVERIES_MAX,)
+    connection.execute("DELETE FROM unnumbered WHERE segment < ?", oldest)
+    connection.execute("DELETE FROM accepted WHERE segment < ?", oldest)
 
 
 def number(  # noqa: PLR0913 -- whose, what, and where numbers come from

@@ -220,7 +220,10 @@ class Posting:
             tables.set_meta(self._sql, name, None)
 
     def _samples(self, intake: Intake, delivery: tuple[str, int, bool, bytes]) -> None:
-        if numbering.is_redelivery(self._sql, delivery, intake.segment):
+        again = numbering.is_redelivery(self._sql, delivery, intake.segment)
+        if again or numbering.is_given_again(
+            self._sql, intake.device, intake.given, intake.segment
+        ):
             self.duplicates += len(intake.samples)
             return
         rows, bad = numbering.number(

@@ -353,6 +353,10 @@ class Queue:
         """Return every book as plain values."""
         return await self._database.read(lambda sql: list(books.summary(sql)))
 
+    async def was_given(self, device: str, names: Sequence[bytes]) -> bool:
+        """Say whether a call has given a reading of this name before."""
+        return await self._database.read(partial(numbering.was_given, device=device, names=names))
+
     async def recent(self, device: str, limit: int) -> list[bytes]:
         """Return the latest readings of a device that are still here, as canonical CBOR."""
         return await self._database.read(partial(tables.recent, device=device, limit=limit))

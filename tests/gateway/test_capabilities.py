@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ class Desk:
     def __init__(self, lab: Any) -> None:
         self.board = Board()
         self.code = 0
+        self.given: set[tuple[str, bytes]] = set()
         self.published: list[Message] = []
         self.capabilities = Capabilities(
             site=lab.SITE,
@@ -40,7 +42,11 @@ class Desk:
             bridge=FakeBridge(),  # type: ignore[arg-type]
             publish=self.publish,
             clock=SystemClock(),
+            known=self.known,
         )
+
+    async def known(self, device: str, names: Sequence[bytes]) -> bool:
+        return any((device, name) in self.given for name in names)
 
     async def publish(self, message: Message) -> int:
         self.published.append(message)
@@ -115,6 +121,18 @@ def test_a_reading_that_is_not_ones_own_or_not_whole_is_refused(
     found = desk.ask("receive_reading", data, caller).error
     assert found is not None
     assert any(word in found for word in error.split("|")), found
+    assert not any("telemetry" in message.topic for message in desk.published)
+
+
+def test_a_reading_that_was_given_before_is_not_published_again(desk: Desk, lab: Any) -> None:
+    data = {"time": "2026-11-22T15:00:00Z", "points": {"t": 1}}
+    assert desk.ask("receive_reading", data).data["duplicates"] == 0
+    names = desk.published[0].user["given"].split()
+    assert len(names) == 2, "by its key, and by its content"
+    desk.capabilities._answers.clear()  # a start
+    desk.published.clear()
+    desk.given.add((lab.device(), bytes.fromhex(names[1])))
+    assert desk.ask("receive_reading", data).data["duplicates"] == 1
     assert not any("telemetry" in message.topic for message in desk.published)
 
 

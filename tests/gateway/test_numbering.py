@@ -1,10 +1,13 @@
+import asyncio
 import sqlite3
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from plantroom.gateway import numbering
 from plantroom.gateway.queue_schema import MIGRATIONS
+from plantroom.wire import cbor
 from plantroom.wire.reading import Point, Sample
 
 NOW_US = 1_790_000_000_000_000
@@ -12,7 +15,8 @@ NOW_US = 1_790_000_000_000_000
 
 def database() -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    connection.executescript(MIGRATIONS["queue"][0])
+    for script in MIGRATIONS["queue"]:
+        connection.executescript(script)
     return connection
 
 
@@ -62,3 +66,20 @@ def test_numbers_go_on_within_a_start_and_begin_anew_with_the_next() -> None:
     assert number(5, 2) == [(1, 0), (1, 1)]
     assert number(5, 1) == [(1, 2)]
     assert number(6, 1) == [(2, 0)]
+
+
+def test_what_a_call_gave_before_is_known_by_any_of_its_names(make_rig: Any, lab: Any) -> None:
+    names = (b"k" * 32, b"c" * 32)
+    payload = cbor.dumps([{-2: lab.device() + "/", -3: NOW_US / 1e6, 0: "t", 2: 20.0}])
+
+    async def scenario() -> None:
+        rig = make_rig()
+        await rig.start()
+        for chosen in (names, names[:1], names[1:], (b"z" * 32,)):
+            user = {"given": " ".join(name.hex() for name in chosen)}
+            await rig.receive(lab.pack([], payload=payload, user=user))
+        assert (await rig.queue.standings()).waiting.readings == 2
+        assert await rig.queue.was_given(lab.device(), names[1:])
+        assert not await rig.queue.was_given(lab.device("hvac-002"), names)
+
+    asyncio.run(scenario())
