@@ -1,6 +1,6 @@
 """When renewals happen, as pure arithmetic."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plantroom.certs.renewal import RETRY_S_MAX, Schedule, renew_at_s, retry_after_s
@@ -44,3 +44,48 @@ def test_a_clock_that_steps_back_does_not_put_off_a_retry() -> None:
     schedule = Schedule(lambda: 1.0)
     schedule.failed(1_000_000, OSError("x"))
     assert schedule.due(0)
+
+
+HOUR_S, DAYS_S = 3600, 72 * 3600
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(chances, min_size=1, max_size=50), st.integers(0, 71), st.integers(1, 25))
+def test_through_72_hours_an_svid_never_expires_where_its_issuer_is_at_hand(
+    drawn: list[float], fails_at_h: int, fails: int
+) -> None:
+    """The building's own issuer is; a fault of it (a full disk) is retried within a minute."""
+    turn = iter(range(10_000))
+    schedule = Schedule(lambda: drawn[next(turn) % len(drawn)])
+    now_s, not_after_s, renewals, left = 0.0, HOUR_S, 0, fails
+    schedule.renewed(0, HOUR_S)
+    while now_s < DAYS_S:
+        now_s = schedule.due_s
+        assert now_s < not_after_s
+        if left and now_s >= fails_at_h * HOUR_S:
+            left -= 1
+            schedule.failed(now_s, OSError("full"))
+            continue
+        not_after_s, renewals = int(now_s) + HOUR_S, renewals + 1
+        schedule.renewed(int(now_s), not_after_s)
+    assert 72 * 1.7 <= renewals <= 72 * 2.3
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.floats(0.5, 1), min_size=1, max_size=50))
+def test_through_72_hours_without_an_issuer_it_asks_every_minute_and_comes_back_within_one(
+    drawn: list[float],
+) -> None:
+    turn = iter(range(100_000))
+    schedule = Schedule(lambda: drawn[next(turn) % len(drawn)])
+    schedule.renewed(0, HOUR_S)
+    now_s, asked = schedule.due_s, 0
+    while now_s < DAYS_S:  # every renewal fails, also once the SVID has expired
+        schedule.failed(now_s, OSError("no cloud"))
+        asked += 1
+        assert schedule.due_s - now_s <= RETRY_S_MAX + 0.001
+        now_s = schedule.due_s
+    assert asked >= (DAYS_S - HOUR_S) / RETRY_S_MAX - 1
+    schedule.renewed(int(now_s), int(now_s) + HOUR_S)
+    assert now_s - DAYS_S <= RETRY_S_MAX + 0.001
+    assert schedule.failures == 0
