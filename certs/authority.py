@@ -135,6 +135,11 @@ class Authority:
             sequence=loaded.manifest.sequence,
         )
 
+    def root_sha256(self) -> str:
+        """Return the SHA-256 of the root that signs now: it pins the bundle for a new device."""
+        self.refresh()
+        return self._loaded.active.anchor.fingerprint(hashes.SHA256()).hex()
+
     def _now_s(self) -> int:
         return self._clock.wall_us() // 1_000_000
 

@@ -5,7 +5,13 @@ import json
 from typing import Any
 
 from plantroom.certs.entry import Entry
-from plantroom.cli import identity_authority, identity_bundle, output
+from plantroom.cli import (
+    identity_authority,
+    identity_bundle,
+    identity_chips,
+    identity_join,
+    output,
+)
 from plantroom.cli.options import layout_of, spiffe_id, subcommand, subcommands
 from plantroom.lab import issuers
 from plantroom.lab.building import TRUST_DOMAIN
@@ -19,9 +25,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nouns.add_parser("authority", help="the root of a trust domain, and its rotation")
     )
     _configure_entry(nouns.add_parser("entry", help="registration entries"))
-    token = subcommands(nouns.add_parser("token", help="join tokens"))
-    create = subcommand(token, "create", "make a single-use token for one SPIFFE ID", make_token)
-    create.add_argument("spiffe_id", metavar="SPIFFE_ID", type=spiffe_id)
+    identity_join.configure(nouns)
+    identity_chips.configure(nouns)
     identity_bundle.configure(nouns.add_parser("bundle", help="trust bundles"))
     svids = subcommands(nouns.add_parser("svid", help="issued SVIDs"))
     svid = subcommand(svids, "show", "print the newest SVID's serial and expiry", show_svid)
@@ -109,17 +114,6 @@ def delete_entry(options: argparse.Namespace) -> int:
     with _issuer(options, options.spiffe_id.trust_domain).registry() as registry:
         registry.delete(options.spiffe_id)
     output.note(f"{options.spiffe_id} has no entry any more")
-    return 0
-
-
-def make_token(options: argparse.Namespace) -> int:
-    """Make a token; it is shown once and kept only as a hash."""
-    with _issuer(options, options.spiffe_id.trust_domain).registry() as registry:
-        token = registry.token_create(options.spiffe_id)
-    if options.json:
-        output.document({"spiffe_id": str(options.spiffe_id), "token": token})
-    else:
-        output.line(token)
     return 0
 
 

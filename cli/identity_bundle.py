@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     commands = subcommands(parser)
     show = subcommand(commands, "show", "print the roots of a trust domain", show_bundle)
     show.add_argument("--trust-domain", metavar="NAME", default=TRUST_DOMAIN)
-    show.add_argument("--format", choices=("pem", "spiffe"), default="pem")
+    show.add_argument("--format", choices=("pem", "spiffe", "sha256"), default="pem")
     listing = subcommand(commands, "list", "list the bundles that are kept", list_bundles)
     keep = subcommand(commands, "set", "trust another domain by this bundle", set_bundle)
     keep.add_argument("file", metavar="FILE", type=Path, help="a SPIFFE bundle, or PEM")
@@ -33,7 +33,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def show_bundle(options: argparse.Namespace) -> int:
-    """Print roots, as PEM or as a SPIFFE bundle."""
+    """Print roots, as PEM or as a SPIFFE bundle; or the hash that pins them for a new device."""
+    if options.format == "sha256":
+        issuer = issuers.responsible(layout_of(options), options.trust_domain)
+        output.line(issuer.authority().root_sha256())
+        return 0
     found = _known(options).get(options.trust_domain)
     if found is None:  # of another issuer in this state folder
         issuer = issuers.responsible(layout_of(options), options.trust_domain)

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from plantroom.certs.attest_store import AttestStore
 from plantroom.certs.authority import Authority
 from plantroom.certs.authority_rotation import Rotation
 from plantroom.certs.registry import Registry
@@ -44,6 +45,15 @@ class Issuer:
             yield registry
         finally:
             registry.close()
+
+    @contextmanager
+    def attest_store(self) -> Iterator[AttestStore]:
+        """Open what attestation keeps: known chips, golden registers, who waits."""
+        store = AttestStore(self.registry_file)
+        try:
+            yield store
+        finally:
+            store.close()
 
     @contextmanager
     def trust(self) -> Iterator[TrustStore]:
