@@ -1,10 +1,11 @@
 """Sign and verify with `cryptography`: the way of gateway, cloud and the author's command line."""
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, utils
 
 from plantroom.wire.cose import ED25519, ESP256, SIGNATURE_BYTES, PublicKey, Signer
+from plantroom.wire.errors import ConfigError
 
 _HALF = SIGNATURE_BYTES // 2
 PrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
@@ -36,6 +37,26 @@ def public_key(key: PrivateKey) -> PublicKey:
         serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
     )
     return PublicKey(algorithm=ESP256, raw=point)
+
+
+def load_key(pem: bytes) -> PrivateKey:
+    """Read a private key that signs updates: Ed25519 or P-256, PEM without a password.
+
+    Raises:
+        ConfigError: when it is none.
+    """
+    remedy = "make one with plantroom ota key"
+    try:
+        key = serialization.load_pem_private_key(pem, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ConfigError(
+            f"not a private key without a password: {error}", remedy=remedy
+        ) from error
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return key
+    if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1):
+        return key
+    raise ConfigError("key is neither Ed25519 nor P-256", remedy=remedy)
 
 
 def signer(key: PrivateKey) -> Signer:

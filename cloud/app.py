@@ -23,7 +23,7 @@ from plantroom.certs import admission, issuing
 from plantroom.certs.holder import OwnSource, known
 from plantroom.certs.issuing import Issuing
 from plantroom.certs.statements import Statements
-from plantroom.cloud import catalog, identities, trust
+from plantroom.cloud import catalog, identities, ota, ota_service, trust
 from plantroom.cloud.accepted import Accepted
 from plantroom.cloud.devices import PRESENCE_FILTER, Devices
 from plantroom.cloud.identities import FRONT, INGESTION
@@ -32,6 +32,8 @@ from plantroom.cloud.ingest_calls import FILTER as CALLS_FILTER
 from plantroom.cloud.ingest_calls import IngestCalls
 from plantroom.cloud.ingest_link import IngestLink
 from plantroom.cloud.membership import belongs_by_name
+from plantroom.cloud.ota import Updates
+from plantroom.cloud.service_link import ServiceLink
 from plantroom.cloud.settings import CloudSettings
 from plantroom.cloud.state_folder import StateFolder
 from plantroom.cloud.status import Status
@@ -113,6 +115,8 @@ class _Parts:
     issuing: Issuing
     board: Board
     devices: Devices
+    updates: Updates | None
+    update_identity: OwnSource
 
 
 @contextlib.asynccontextmanager
@@ -124,13 +128,25 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
         stack.callback(registry.close)
         authority = identities.open_authority(settings, folder, clock)
         bundles = identities.known_bundles(settings, folder)
-        front, ingestion = (
-            identities.source_of(name, settings, authority, bundles) for name in (FRONT, INGESTION)
+        names = (FRONT, INGESTION, ota.CLIENT_ID)
+        front, ingestion, updater = (
+            identities.source_of(name, settings, authority, bundles) for name in names
         )
         for source in (front, ingestion):
             await known(source)
         trusted = trust.opened(stack, folder, authority, registry, given=bundles, own=trust_domain)
-        trusted.keeper.tell(front.trust, ingestion.trust)
+        trusted.keeper.tell(front.trust, ingestion.trust, updater.trust)
+        updates = stack.enter_context(
+            ota_service.opened(
+                settings.ota,
+                folder.ota,
+                issuer=identities.service_id(trust_domain, ota.CLIENT_ID),
+                standing=trusted.standing,
+                clock=clock,
+            )
+        )
+        if updates is not None:
+            await known(updater)
         sink, close_sink = open_sink("sqlite", folder.front)
         stack.callback(close_sink)
         path = _store_path(settings, folder)
@@ -148,7 +164,7 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
             admit=identities.admit(settings, registry, front, trusted.issuers),
             decisions=policy.decisions,
             clock=clock,
-            volatile=(VIEW_FILTER,),
+            volatile=(VIEW_FILTER, *ota_service.VOLATILE),
             farewells=(PRESENCE_FILTER,),
         )
         board = Board(devices_max=settings.views.devices_max)
@@ -168,6 +184,8 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
             ),
             board=board,
             devices=Devices(board),
+            updates=updates,
+            update_identity=updater,
         )
 
 
@@ -229,9 +247,27 @@ async def _run(parts: _Parts) -> None:
         start("ingest", link.run())
         start("ingest-calls", _calls(parts, ingest).run())
         start("store", parts.store.run())
+        if parts.updates is not None:
+            start("ota-identity", parts.update_identity.run())
+            start("ota", _serve_updates(parts, parts.updates, port))
         if settings.views.publish:
             start("views", _view_topics(parts).run())
         start("http", _serve(parts, _web(parts, ingest, link)))
+
+
+async def _serve_updates(parts: _Parts, updates: Updates, port: int) -> None:
+    settings = parts.settings
+    await updates.restore()
+    host = settings.front.host
+    link = ServiceLink(
+        ota.CLIENT_ID,
+        parts.update_identity,
+        filters=ota_service.filters(),
+        address=lambda: (ANYWHERE.get(host, host), port),
+        server_id=identities.service_id(settings.agent.trust_domain, FRONT),
+        waiting_max=settings.ingest.waiting_batches_max,
+    )
+    await ota_service.run(updates, link)
 
 
 def _calls(parts: _Parts, ingest: Ingest) -> IngestCalls:
@@ -296,6 +332,7 @@ def _web(parts: _Parts, ingest: Ingest, link: IngestLink) -> Starlette:
             *parts.broker.metrics(),
             *parts.issuing.metrics(),
             *parts.policy.metrics(),
+            *(parts.updates.metrics() if parts.updates else ()),
         ]
 
     return web.make_app(

@@ -40,6 +40,9 @@ class Sites:
     """The documents of every site, verified as a device would; heads are signed here.
 
     Without a `signer` nothing is signed: heads then come from an operator who signs offline.
+
+    Raises:
+        RejectedError: when the anchor does not sign itself.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Sites:
         issuer: str,
         expires_s: int = head.EXPIRES_S,
     ) -> None:
+        Documents(anchor, verify=verify)  # it has to vouch for itself
         self._anchor = anchor
         self._anchor_digest = hashlib.sha256(anchor).digest()
         self._verify = verify

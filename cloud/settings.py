@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from plantroom.broker.settings import BrokerLimits
+from plantroom.broker.settings import ReadingsFirst
 from plantroom.certs import federation_settings
 from plantroom.certs.federation_settings import FederationSection
 from plantroom.wire.errors import ConfigError, SpiffeIdError
@@ -78,7 +78,7 @@ class IdentitySection:
         8444, "HTTPS for gateways' enrolment; 0: a free one.", low=0, high=65_535
     )
     svid_ttl_s: int = option(
-        3600, "Life of the SVIDs of the cloud's services.", low=60, high=86_400
+        3600, "Life of the SVIDs of the cloud's services.", low=10, high=86_400
     )
     dns: tuple[str, ...] = option(("localhost",), "Host names in the server certificate.")
     ips: tuple[str, ...] = option(("127.0.0.1", "::1"), "Addresses in the server certificate.")
@@ -90,6 +90,26 @@ class IdentitySection:
     )
     tpm_pcrs: tuple[int, ...] = option(
         tuple(range(8)), "Registers of a gateway's chip that are compared with its golden sets."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtaSection:
+    """Updates of devices over the air; off where there is no trust document."""
+
+    trust_file: str = option(
+        "", "First trust document. Empty: `ota/trust.cbor` in the state folder, if any."
+    )
+    head_key_file: str = option(
+        "",
+        "Private key (PEM) that signs heads. Empty: `ota/head.pem` in the state folder, if any;"
+        " without one, heads are signed elsewhere.",
+    )
+    head_life_s: int = option(
+        7 * 86_400, "How long a head may be used; it is renewed at half of it.", low=60
+    )
+    images_bytes_max: int = option(
+        4 * 1024**3, "Images kept, in bytes; the oldest that no head names go.", low=1024**2
     )
 
 
@@ -134,11 +154,12 @@ class CloudSettings:
 
     agent: AgentSection = section(AgentSection)
     front: FrontSection = section(FrontSection)
-    limits: BrokerLimits = section(BrokerLimits)
+    limits: ReadingsFirst = section(ReadingsFirst)
     ingest: IngestSection = section(IngestSection)
     store: StoreSection = section(StoreSection)
     identity: IdentitySection = section(IdentitySection)
     federation: FederationSection = section(FederationSection)
+    ota: OtaSection = section(OtaSection)
     http: HttpSection = section(HttpSection)
     views: ViewsSection = section(ViewsSection)
     policy: PolicySection = section(PolicySection)

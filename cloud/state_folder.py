@@ -54,6 +54,11 @@ class StateFolder:
         """The buildings' trust bundles."""
         return self.root / "bundles.json"
 
+    @property
+    def ota(self) -> Path:
+        """What updates need: trust document, head key, registry, images."""
+        return self.root / "ota"
+
     def held(self) -> AbstractContextManager[None]:
         """Have the folder alone, for as long as this process lives; see `wire.state_lock.held`."""
         return held(self.lock, "cloud")

@@ -4,6 +4,7 @@ A building may revoke its own devices and nobody else; a site's trust domain is 
 the first of that name that its own gateway has told of.
 """
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
@@ -22,6 +23,7 @@ from plantroom.wire import alarm
 from plantroom.wire.clock import Clock
 from plantroom.wire.identity import IdentitySource, TrustBundle
 from plantroom.wire.link import Message
+from plantroom.wire.spiffe import SpiffeId
 from plantroom.wire.topics import CLOUD_SITE, GATEWAY, Topic
 
 Publish = Callable[[Message], Awaitable[int]]
@@ -79,6 +81,18 @@ class Trust:
             refresh_s=section.refresh_s,
             timeout_s=section.timeout_s,
         )
+
+    async def standing(self, site: str, device: str) -> str:
+        """Say why a device may not ask for itself, or nothing: it may be revoked by any issuer."""
+
+        def look() -> str:
+            for name in self._store.denied(self._own):
+                spiffe_id = SpiffeId.parse(name)
+                if (spiffe_id.site, spiffe_id.name) == (site, device):
+                    return "this device is revoked"
+            return ""
+
+        return await asyncio.to_thread(look)
 
     def _sites(self) -> Iterable[str]:
         return [entry.spiffe_id.name for entry in self._registry.list() if entry.role == UPLINK]

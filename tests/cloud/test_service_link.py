@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,9 @@ WAIT_S = 15.0
 
 
 @contextlib.asynccontextmanager
-async def bench(folder: Path) -> AsyncIterator[tuple[Broker, ServiceLink]]:
+async def serving(
+    folder: Path, filters: Sequence[str] = ("v1/+/ota/head", "v1/+/ota/+/get")
+) -> AsyncIterator[tuple[Broker, ServiceLink]]:
     authority = Authority.open(folder / "authority", TRUST_DOMAIN, clock=SystemClock())
     front, source = (
         EmbeddedSource(authority, identities.service_id(TRUST_DOMAIN, name))
@@ -46,7 +48,7 @@ async def bench(folder: Path) -> AsyncIterator[tuple[Broker, ServiceLink]]:
             ServiceLink(
                 "ota",
                 source,
-                filters=("v1/+/ota/head", "v1/+/ota/+/get"),
+                filters=filters,
                 address=lambda: ("127.0.0.1", port),
                 server_id=identities.service_id(TRUST_DOMAIN, identities.FRONT),
                 waiting_max=16,
@@ -56,7 +58,7 @@ async def bench(folder: Path) -> AsyncIterator[tuple[Broker, ServiceLink]]:
 
 def test_it_takes_what_it_subscribed_to_and_says_what_it_is_told_to(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with bench(tmp_path) as (broker, link):
+        async with serving(tmp_path) as (broker, link):
             heard: asyncio.Queue[Message] = asyncio.Queue()
             broker.watch("said/#", lambda message, _: heard.put_nowait(message))
 
@@ -89,7 +91,7 @@ def test_a_stop_in_the_moment_in_which_the_connection_breaks_is_heeded(
     """Python 3.11's TaskGroup forgets that it was cancelled when a task of its own fails."""
 
     async def scenario() -> None:
-        async with bench(tmp_path) as (_, link):
+        async with serving(tmp_path) as (_, link):
             begun, breaks = asyncio.Event(), asyncio.Event()
 
             async def fill(_self: ServiceLink, _link: object) -> None:

@@ -70,3 +70,20 @@ def _believed(opened: trust.Trust, name: str, site: str, publisher: str) -> str 
 
 def test_a_building_is_named_for_its_site() -> None:
     assert trust.site_of(BUILDING) == "building-1"
+
+
+def test_a_device_that_anybody_has_revoked_has_no_standing(tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path / "cloud")
+    revoked = SpiffeId.parse(f"spiffe://{BUILDING}/agent/hvac-001")
+
+    async def main() -> None:
+        registry = Registry.open(folder.registry)
+        registry.deny(revoked, reason="stolen")
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(registry.close)
+            opened = trust.opened(stack, folder, None, registry, given={}, own=CLOUD)
+            assert await opened.standing("building-1", "hvac-001") == "this device is revoked"
+            assert not await opened.standing("building-1", "hvac-002")
+            assert not await opened.standing("building-2", "hvac-001")
+
+    asyncio.run(main())

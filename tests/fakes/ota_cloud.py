@@ -72,7 +72,7 @@ class OtaCloud:
             images.close()
             registry.close()
 
-    def _standing(self, _site: str, device: str) -> str:
+    async def _standing(self, _site: str, device: str) -> str:
         return "this device is revoked" if device in self.banned else ""
 
     def run(self, work: Callable[[Updates], Coroutine[Any, Any, None]]) -> None:
