@@ -118,7 +118,7 @@ class IdentitySection:
     enrol_port: int = option(
         8444, "HTTPS for sensors' enrolment; 0: a free one.", low=0, high=65_535
     )
-    svid_ttl_s: int = option(3600, "Life of this gateway's SVID.", low=60, high=86_400)
+    svid_ttl_s: int = option(3600, "Life of this gateway's SVID.", low=10, high=86_400)
     dns: tuple[str, ...] = option(("localhost",), "Host names in its server certificate.")
     ips: tuple[str, ...] = option(("127.0.0.1", "::1"), "Addresses in its server certificate.")
     cloud_enrol_address: str = option(
