@@ -59,4 +59,4 @@ def sqlite_sink(database: Database) -> Sink:
     return SqliteStore(database)
 
 
-__all__ = ["MIGRATIONS", "open_sink", "set_aside", "sqlite_sink"]
+__all__ = ["MIGRATIONS", "check", "open_sink", "set_aside", "sqlite_sink"]

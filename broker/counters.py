@@ -20,6 +20,7 @@ LIMITS = (
     "receive_maximum",
     "retained_bytes_max",
     "retained_max",
+    "session_log_bytes_max",
     "session_queue_bytes_max",
     "session_subscriptions_max",
     "sessions_max",

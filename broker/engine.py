@@ -70,6 +70,7 @@ class Engine:
             clock,
             depth_bytes_max=limits.commit_depth_bytes_max,
             log_bytes_max=limits.log_bytes_max,
+            session_log_bytes_max=limits.session_log_bytes_max,
             gather_s=limits.gather_s,
         )
         self.journal.on_flush = self.flush_all
@@ -131,11 +132,12 @@ class Engine:
         members = (pair for share in match.shares for pair in share.members.items())
         return any(r.durable and grant.qos for r, grant in (*match.entries, *members))
 
-    def _dropped(self, session: Session, count: int) -> None:
-        """Count what a session does not get because the log is full."""
+    def _dropped(self, session: Session, count: int, limit: str) -> None:
+        """Count what a session does not get because its queue or the log is full."""
         self.counters.publishes_dropped += count
+        self.counters.hit(limit)
         origin = session.origin
-        self.audit.note("dropped", origin.publisher, origin.client_id, reason="log is full")
+        self.audit.note("dropped", origin.publisher, origin.client_id, reason=f"full: {limit}")
 
     def damaged(self, session: Session, why: str) -> None:
         """Report that a part of a session's queue is lost."""

@@ -59,19 +59,21 @@ class Group:
 class Journal:
     """Collects groups and commits them one after the other."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- its limits
         self,
         sink: Sink,
         clock: Clock,
         *,
         depth_bytes_max: int,
         log_bytes_max: int = 1 << 62,
+        session_log_bytes_max: int = 1 << 62,
         gather_s: float = GATHER_S,
     ) -> None:
         self._sink = sink
         self._clock = clock
         self._depth_bytes_max = depth_bytes_max
         self._log_bytes_max = log_bytes_max
+        self._session_log_bytes_max = session_log_bytes_max
         self._gather_s = gather_s
         self._work = asyncio.Event()
         self._enough = asyncio.Event()
@@ -88,7 +90,7 @@ class Journal:
         self.full = False
         self.on_full: Callable[[bool], None] = lambda full: None  # noqa: ARG005
         self.dropping = False  # sessions that are away or behind get nothing now
-        self.on_drop: Callable[[Session, int], None] = lambda session, count: None  # noqa: ARG005
+        self.on_drop: Callable[[Session, int, str], None] = lambda session, count, limit: None  # noqa: ARG005
         self.on_flush: Callable[[set[Session]], None] = lambda sessions: None  # noqa: ARG005
         self.on_tapped: list[Callable[[], None]] = []
         self.failing: StorageError | None = None
@@ -282,7 +284,7 @@ class Journal:
             ordinal = 0
             if qos:
                 logged = isinstance(receiver, Session) and receiver.durable and not run.volatile
-                if logged and self.dropping and self._drops(receiver, run):
+                if logged and self._drops(receiver, run):
                     continue
                 ordinal = receiver.reserve(run.count)
                 if logged and isinstance(receiver, Session):
@@ -293,11 +295,15 @@ class Journal:
         return durable
 
     def _drops(self, receiver: "Receiver", run: Run) -> bool:
-        """Drop a run for a session that is away or behind, while the log is full."""
+        """Drop a run for a session that is away or behind, if its queue or the log is full."""
         if not isinstance(receiver, Session) or receiver.keeping_up:
             return False
-        self.on_drop(receiver, run.count)
-        return True
+        if self.dropping or receiver.behind_bytes >= self._session_log_bytes_max:
+            limit = "log_bytes_max" if self.dropping else "session_log_bytes_max"
+            self.on_drop(receiver, run.count, limit)
+            return True
+        receiver.behind_bytes += len(run.data)
+        return False
 
     def _finish(self, group: Group, tapped: bool) -> None:  # noqa: FBT001
         """Make a committed group visible."""

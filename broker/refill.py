@@ -79,9 +79,9 @@ class Refill:
                 if session.hungry:  # on another connection, which starts anew
                     self.want(session)
                 return
-            session.load(
-                (part for entry in entries for stored in entry.runs for part in parts(stored)), end
-            )
+            runs = [stored for entry in entries for stored in entry.runs]
+            size_bytes = sum(len(stored.data) for stored in runs)
+            session.load((part for stored in runs for part in parts(stored)), end, size_bytes)
             self._engine.flush(client)
 
         return load

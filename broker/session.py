@@ -30,6 +30,7 @@ class Session:
         "_settled",
         "attachment",
         "backlog",
+        "behind_bytes",
         "dropped",
         "durable",
         "flight_bytes",
@@ -61,6 +62,7 @@ class Session:
         self.next_ordinal = 0
         self.sent = 0  # what is behind it was sent by no connection, as far as the disk knows
         self.backlog = Backlog()
+        self.behind_bytes = 0  # what was logged while it was away or behind, and not loaded since
         self.pending: deque[Delivery] = UNOPENED
         self.pending_bytes = 0
         self.in_flight: deque[Delivery] = UNOPENED
@@ -129,9 +131,7 @@ class Session:
             self.pending, self.in_flight = deque(), deque()
         self.pending.append(delivery)
 
-    def restore(
-        self, cursor: Cursor, *, stored: int, released: set[int], finished: set[int]
-    ) -> None:
+    def restore(self, cursor: Cursor, stored: int, released: set[int], finished: set[int]) -> None:
         """Start where the disk says; what is not done is behind."""
         self.next_ordinal = self._settled = max(cursor.next, stored)
         self.sent = self.backlog.flown = cursor.sent
@@ -143,12 +143,13 @@ class Session:
         """Note that messages below `end` are about to be loaded, and so perhaps sent."""
         self.sent = max(self.sent, end)
 
-    def load(self, runs: Iterable[Stored], end: int) -> None:
-        """Queue what was read back of all that is stored below `end`."""
+    def load(self, runs: Iterable[Stored], end: int, size_bytes: int) -> None:
+        """Queue what was read back, so many bytes, of all that is stored below `end`."""
         for part in self.backlog.load(runs, end):
             self._queue(part)
             if not part.run.volatile:  # the others are counted while they wait aside
                 self.pending_bytes += cost(part.run, part.count)
+        self.behind_bytes = max(0, self.behind_bytes - size_bytes) if self.backlog.behind else 0
 
     # -- out
 

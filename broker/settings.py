@@ -70,6 +70,12 @@ class BrokerLimits:
         "Disk for messages that durable sessions still have to get, or taps to read.",
         low=1_048_576,
     )
+    session_log_bytes_max: int = option(
+        268_435_456,
+        "Disk for what one session that is away or behind still has to get; more is dropped, with"
+        " an audit.",
+        low=65_536,
+    )
     log_full: str = option(
         "refuse",
         "What is done when that is full: `refuse` such publishes (0x97; an MQTT 3.1.1 client is"
@@ -111,6 +117,18 @@ class BrokerLimits:
     )
     audit_lines_s: float = option(2.0, "Audit lines of one peer a second, after that.", low=0.001)
     sys_interval_s: float = option(10.0, "How often $SYS topics are refreshed. 0: never.", low=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingsFirst(BrokerLimits):
+    """The limits of a broker through which readings pass: nobody's queue may stop them."""
+
+    log_full: str = option(
+        "drop",
+        "What is done when that is full: `drop` what is for sessions that are away or behind, with"
+        " an audit, or `refuse` everybody, readings too.",
+        choices=("refuse", "drop"),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

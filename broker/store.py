@@ -228,9 +228,12 @@ def check(database: Database) -> None:
         raise StorageCorruptError(error.what, where=error.where) from error
     packets = [saved.packet for saved in state.retained]
     packets += [saved.packet for saved in state.wills]
-    for packet in packets:
-        if packet is not None:
-            parse_one(packet)
+    try:
+        for packet in packets:
+            if packet is not None:
+                parse_one(packet)
+    except StorageCorruptError as error:
+        raise StorageCorruptError(error.what, where=str(database.path)) from error
 
 
 def _load(db: sqlite3.Connection) -> State:

@@ -183,13 +183,19 @@ async def _opened(settings: GatewaySettings, folder: StateFolder) -> AsyncIterat
 def _open_database(settings: GatewaySettings, folder: StateFolder) -> Database:
     damage.check(folder.queue)
     synchronous = "FULL" if settings.queue.durability == "durable" else "NORMAL"
-    return Database.open(
+    database = Database.open(
         folder.queue,
         sinks.MIGRATIONS | QUEUE_TABLES,
         synchronous=synchronous,
         gives_back=True,
         wal_bytes_max=settings.queue.reserve_bytes,
     )
+    try:
+        sinks.check(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -244,6 +244,37 @@ def test_full_log_drops_for_those_who_are_away_if_told_so(
     assert "client_id=r" in caplog.text
 
 
+def test_queue_of_one_session_on_the_disk_is_bounded_and_only_its_own(
+    sink: Sink, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        limits = dataclasses.replace(LIMITS, session_log_bytes_max=65_536)
+        async with running(sink=sink, limits=limits, taps=("a",)) as live:
+            for name, topic in (("stranger", "a"), ("device", "d")):
+                raw = await live.client(name, clean=False)
+                await raw.subscribe((topic, 1))
+                raw.send(DISCONNECT)
+                assert await raw.closed()
+            writer = await live.client("w")
+            await publish_many(writer, 0, 2000)  # more than the stranger may have
+            writer.publish("d", b"for the device", packet_id=7)
+            await writer.acknowledged(7)
+            figures = live.broker._engine.counters
+            assert 0 < figures.publishes_dropped < 2000
+            assert figures.limits["session_log_bytes_max"]
+            device = await live.client("device", clean=False)
+            assert (await device.frame())[1].endswith(b"for the device")
+            kept = 2000 - figures.publishes_dropped
+            stranger = await live.client("stranger", clean=False)
+            assert await take(stranger, kept) == list(range(kept))
+            await until(lambda: session_of(live, "stranger").behind_bytes == 0, "caught up")
+            await publish_many(writer, 5000, 1)
+            assert await take(stranger, 1) == [5000]
+
+    asyncio.run(scenario())
+    assert "session_log_bytes_max" in caplog.text
+
+
 def test_damaged_segment_is_reported_and_the_rest_is_delivered(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 
 from plantroom.broker.settings import BrokerSettings
+from plantroom.cloud.settings import CloudSettings
+from plantroom.gateway.settings import GatewaySettings
 from plantroom.wire.errors import ConfigError
 from plantroom.wire.settings import load, sample
 
@@ -18,6 +20,12 @@ def test_sample_is_the_defaults(tmp_path: Path) -> None:
 def test_nobody_may_do_anything_by_default() -> None:
     assert BrokerSettings().access.allow_all is False
     assert BrokerSettings().listen.tls is True
+
+
+def test_readings_are_not_stopped_by_a_full_log_where_readings_pass() -> None:
+    assert GatewaySettings().limits.log_full == "drop"
+    assert CloudSettings().limits.log_full == "drop"
+    assert BrokerSettings().limits.log_full == "refuse"
 
 
 def test_limit_out_of_range_is_named(tmp_path: Path) -> None:

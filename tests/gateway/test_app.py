@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -311,6 +312,10 @@ def test_a_damaged_queue_is_set_aside_and_service_goes_on(gateway: Process, lab:
     assert log.count("and a new file is begun") == 2
     assert log.count("alarm file-damaged") == 3  # the second time both files lie there
     assert "Traceback" not in log
+    with contextlib.closing(sqlite3.connect(gateway.state / "queue.db")) as database, database:
+        database.execute("INSERT INTO retained VALUES('a', x'3009000161', 'w', 1)")
+    gateway.start()  # what the broker would stumble over is found before it starts
+    assert aside(3)
 
 
 def spoil(path: Path) -> None:
