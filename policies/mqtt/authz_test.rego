@@ -301,6 +301,17 @@ test_device_management_steers_devices if {
 	not may(fleet, "publish", "v1/building-1/bundle/building-1.smart.local")
 }
 
+test_an_author_uploads_images_and_only_ota_takes_them if {
+	may(ann, "publish", "v1/cloud/fw/abcd/0")
+	may(ota, "subscribe", "v1/cloud/fw/+/+")
+	not may(ann, "publish", "v1/building-1/fw/abcd/0")
+	every id in [hvac, gateway, uplink, ingestion, ota] {
+		not may(id, "publish", "v1/cloud/fw/abcd/0")
+	}
+	may(uplink, "publish", "v1/building-1/ota/gateway/get")
+	not may(uplink, "publish", "v1/building-1/ota/hvac-001/get")
+}
+
 test_ota_publishes_updates if {
 	may_retain(ota, "v1/building-1/ota/trust/2")
 	may_retain(ota, "v1/building-1/ota/hvac-001/assign")
