@@ -79,6 +79,36 @@ def generate(place: Place) -> "HsmKey":
     return HsmKey(place, key)
 
 
+def load(place: Place) -> "HsmKey":
+    """Return a key that is in the token.
+
+    Raises:
+        IdentityError: with reason `hsm` when there is no such P-256 key.
+    """
+    pkcs11 = _package()
+
+    def read(session: Any) -> bytes:
+        wanted = {
+            pkcs11.Attribute.CLASS: pkcs11.ObjectClass.PUBLIC_KEY,
+            pkcs11.Attribute.LABEL: place.label,
+            pkcs11.Attribute.KEY_TYPE: pkcs11.KeyType.EC,
+        }
+        found = list(session.get_objects(wanted))
+        if len(found) != 1:
+            raise IdentityError(
+                f"the token has {len(found)} P-256 keys of this label",
+                reason="hsm",
+                where=str(place),
+                remedy="see what there is: pkcs11-tool --list-objects",
+            )
+        return bytes(pkcs11.util.ec.encode_ec_public_key(found[0]))
+
+    key = serialization.load_der_public_key(_in_session(place, read))
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != _CURVE:
+        raise IdentityError("it is not a P-256 key", reason="hsm", where=str(place))
+    return HsmKey(place, key)
+
+
 class HsmKey(ec.EllipticCurvePrivateKey):
     """A private key as `cryptography` wants one, whose signatures the HSM makes."""
 

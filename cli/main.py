@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "publish": "send one message",
     "devices": "list, revoke or restore devices",
     "identity": "registration entries, join tokens, bundles, SVIDs",
+    "ota": "firmware updates: keys, releases, publishing",
     "chaos": "run a building under faults, and judge what is stored",
     "policy": "explain a decision, run the policy's tests",
     "config": "print a commented sample, check a file",

@@ -94,6 +94,11 @@ class Layout:
         """Return where the gateway's or the cloud's own issuer serves the SPIFFE Workload API."""
         return self.state / kind / "workload.sock"
 
+    @property
+    def ota(self) -> Path:
+        """Keys and documents of firmware updates; the author's side, for development."""
+        return self.state / "ota"
+
     def config(self, kind: str) -> Path:
         """Return the configuration of the gateway or the cloud."""
         return self.state / kind / f"{kind}.toml"

@@ -1,6 +1,6 @@
 """Set a state folder up, so that its processes can start: identities, then configurations."""
 
-from plantroom.lab import configs, identities, workload
+from plantroom.lab import configs, identities, ota_keys, workload
 from plantroom.lab.building import Device
 from plantroom.lab.flags import Flags
 from plantroom.lab.layout import Layout
@@ -13,4 +13,5 @@ def prepare(layout: Layout, flags: Flags, devices: tuple[Device, ...]) -> frozen
     prepare_identities = identities.prepare if sockets_of(flags) is None else workload.prepare
     admitted = prepare_identities(layout, devices)
     configs.prepare(layout, flags, devices)
+    ota_keys.prepare(layout, devices)
     return admitted
