@@ -13,9 +13,10 @@ from plantroom.cli import (
     output,
 )
 from plantroom.cli.options import layout_of, spiffe_id, subcommand, subcommands
-from plantroom.lab import issuers
+from plantroom.lab import issuers, workload
 from plantroom.lab.building import TRUST_DOMAIN
 from plantroom.wire.rfc3339 import format_us
+from plantroom.wire.spiffe import SpiffeId
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +50,7 @@ def _configure_entry(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--ttl", metavar="S", type=int, default=3600, help="life of its SVIDs")
     create.add_argument("--dns", metavar="NAME", action="append", default=[])
     create.add_argument("--ip", metavar="ADDRESS", action="append", default=[])
+    create.add_argument("--hint", default="", help="what its SVID is for, told with it")
     listing = subcommand(commands, "list", "list entries", list_entries)
     listing.add_argument("--trust-domain", metavar="NAME", default=TRUST_DOMAIN)
     listing.add_argument("--role", help="only of this role")
@@ -79,6 +81,7 @@ def make_entry(options: argparse.Namespace) -> int:
             ttl_s=options.ttl,
             dns=tuple(options.dns),
             ips=tuple(options.ip),
+            hint=options.hint,
         )
     return _print(options, [_plain(entry)])
 
@@ -120,7 +123,17 @@ def delete_entry(options: argparse.Namespace) -> int:
 def show_svid(options: argparse.Namespace) -> int:
     """Print what was issued last, for one ID or for all of the building's entries."""
     trust_domain = options.spiffe_id.trust_domain if options.spiffe_id else TRUST_DOMAIN
-    with _issuer(options, trust_domain).registry() as registry:
+    issuer = _issuer(options, trust_domain)
+    if issuer.agent is not None:
+        given = workload.given(issuer.agent, options.spiffe_id)
+        return _print(
+            options,
+            [
+                _svid(one.spiffe_id, one.serial, one.not_before_s * 1_000_000, one.not_after_s)
+                for one in given
+            ],
+        )
+    with issuer.registry() as registry:
         wanted = (
             [registry.show(options.spiffe_id).spiffe_id]
             if options.spiffe_id
@@ -130,16 +143,20 @@ def show_svid(options: argparse.Namespace) -> int:
     return _print(
         options,
         [
-            {
-                "spiffe_id": str(one.spiffe_id),
-                "serial": one.serial,
-                "issued_at": format_us(one.at_us),
-                "not_after": format_us(one.not_after_s * 1_000_000),
-            }
+            _svid(one.spiffe_id, one.serial, one.at_us, one.not_after_s)
             for one in found
             if one is not None
         ],
     )
+
+
+def _svid(spiffe_id: SpiffeId, serial: str, at_us: int, not_after_s: int) -> dict[str, Any]:
+    return {
+        "spiffe_id": str(spiffe_id),
+        "serial": serial,
+        "issued_at": format_us(at_us),
+        "not_after": format_us(not_after_s * 1_000_000),
+    }
 
 
 def _plain(entry: Entry) -> dict[str, Any]:
@@ -151,6 +168,7 @@ def _plain(entry: Entry) -> dict[str, Any]:
         "ttl_s": entry.ttl_s,
         "dns": list(entry.dns),
         "ips": list(entry.ips),
+        "hint": entry.hint,
         "created_at": format_us(entry.created_us),
     }
 

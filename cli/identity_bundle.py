@@ -41,7 +41,7 @@ def show_bundle(options: argparse.Namespace) -> int:
     found = _known(options).get(options.trust_domain)
     if found is None:  # of another issuer in this state folder
         issuer = issuers.responsible(layout_of(options), options.trust_domain)
-        found = issuer.authority().bundle()
+        found = issuer.bundle()
     if options.json or options.format == "spiffe":
         output.document(bundle.to_jwks(found))
     else:
@@ -99,6 +99,6 @@ def set_bundle(options: argparse.Namespace) -> int:
 
 def _known(options: argparse.Namespace) -> dict[str, TrustBundle]:
     issuer = issuers.responsible(layout_of(options), options.at)
-    own = issuer.authority().bundle()
+    own = issuer.bundle()
     with issuer.trust() as trust:
         return {**trust.bundles(), own.trust_domain: own}

@@ -2,27 +2,36 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from plantroom.certs import workload_ask
 from plantroom.certs.attest_store import AttestStore
 from plantroom.certs.authority import Authority
 from plantroom.certs.authority_rotation import Rotation
 from plantroom.certs.registry import Registry
 from plantroom.certs.registry_trust import TrustStore
 from plantroom.certs.roles import CLOUD_TRUST_DOMAIN
+from plantroom.lab import flags
 from plantroom.lab.building import TRUST_DOMAIN
+from plantroom.lab.flags import WORKLOAD_API
 from plantroom.lab.layout import Layout
 from plantroom.wire.clock import SystemClock
-from plantroom.wire.errors import UnreachableError, UsageError
+from plantroom.wire.errors import IdentityError, UnreachableError, UsageError
+from plantroom.wire.identity import TrustBundle
 
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """Where one trust domain's issuer keeps its root and its registry."""
+    """Where one trust domain's issuer keeps its root and its registry.
+
+    `agent`: the socket of the SPIRE agent that gives this trust domain's identities instead; then
+    there is no root here.
+    """
 
     trust_domain: str
     folder: Path
+    agent: Path | None = None
 
     @property
     def registry_file(self) -> Path:
@@ -30,8 +39,37 @@ class Issuer:
         return self.folder / "registry.db"
 
     def authority(self) -> Authority:
-        """Open the root, making it if there is none."""
+        """Open the root, making it if there is none.
+
+        Raises:
+            UsageError: when somebody else is the issuer.
+        """
+        if self.agent is not None:
+            raise UsageError(
+                "SPIRE is the issuer of this trust domain, there is no root of ours",
+                where=self.trust_domain,
+                remedy="ask its server: spire-server bundle show, entry create, token generate",
+            )
         return Authority.open(self.folder / "authority", self.trust_domain, clock=SystemClock())
+
+    def bundle(self) -> TrustBundle:
+        """Return this trust domain's own bundle.
+
+        Raises:
+            UnreachableError: when the agent that has it does not answer.
+            IdentityError: when the agent has no entry for whoever asks.
+        """
+        if self.agent is None:
+            return self.authority().bundle()
+        found = workload_ask.bundles(self.agent).get(self.trust_domain)
+        if found is None:
+            raise IdentityError(
+                "the agent tells no bundle to this user",
+                reason="no-bundle",
+                where=str(self.agent),
+                remedy="ask as the user that has entries",
+            )
+        return found
 
     def rotation(self) -> Rotation:
         """Return the steps that change the root, of an authority that is there."""
@@ -90,7 +128,14 @@ def responsible(layout: Layout, trust_domain: str) -> Issuer:
             where=trust_domain,
             remedy=f"known here: {', '.join(known)}",
         )
-    return existing(issuer)
+    return replace(existing(issuer), agent=_agent(layout, trust_domain))
+
+
+def _agent(layout: Layout, trust_domain: str) -> Path | None:
+    kept = flags.load(layout.building)
+    if kept.identity != WORKLOAD_API:
+        return None
+    return Path(str(kept.building_socket if trust_domain == TRUST_DOMAIN else kept.cloud_socket))
 
 
 def existing(issuer: Issuer) -> Issuer:

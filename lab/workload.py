@@ -9,6 +9,7 @@ from pathlib import Path
 
 from plantroom.certs import workload_ask
 from plantroom.certs.registry import Registry
+from plantroom.certs.workload_messages import identity_of
 from plantroom.certs.workload_stream import socket_path
 from plantroom.lab import issuers
 from plantroom.lab.building import (
@@ -24,6 +25,7 @@ from plantroom.lab.building import (
 from plantroom.lab.flags import WORKLOAD_API, Flags
 from plantroom.lab.layout import Layout
 from plantroom.wire.errors import IdentityError, PlantroomError, UsageError
+from plantroom.wire.identity import Svid
 from plantroom.wire.spiffe import SpiffeId
 
 PEOPLE = (INSPECTOR_ID, OPERATOR_ID)
@@ -103,6 +105,22 @@ def _missing_at(path: Path, wanted: tuple[SpiffeId, ...]) -> Missing:
         return Missing(path=path, spiffe_ids=wanted, trouble=f"{error.what}, {path}")
     lacking = tuple(one for one in wanted if str(one) not in given)
     return Missing(path=path, spiffe_ids=lacking)
+
+
+def given(path: Path, wanted: SpiffeId | None) -> list[Svid]:
+    """Return the SVIDs that the agent at this socket gives us, all or the one of an ID. Blocks.
+
+    Raises:
+        UnreachableError: when there is no agent.
+        IdentityError: when the wanted one is not given.
+    """
+    offered = workload_ask.svids(path)
+    names = [SpiffeId.parse(name) for name in offered.names] if wanted is None else [wanted]
+    try:
+        return [identity_of(offered, name)[0] for name in names]
+    except IdentityError as error:
+        error.where = f"{error.where} at {path}"
+        raise
 
 
 def prepare(layout: Layout, devices: tuple[Device, ...]) -> frozenset[str]:

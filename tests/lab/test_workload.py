@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from plantroom.lab import configuration, issuers, setup, workload
+from plantroom.lab import configuration, flags, issuers, setup, workload
 from plantroom.lab.building import (
     FRONT_ID,
     GATEWAY_ID,
@@ -16,8 +16,9 @@ from plantroom.lab.building import (
 from plantroom.lab.flags import WORKLOAD_API, Flags
 from plantroom.lab.layout import Layout
 from plantroom.lab.workload import Missing, Sockets
-from plantroom.wire.errors import ConfigError, UsageError
+from plantroom.wire.errors import ConfigError, IdentityError, UsageError
 from plantroom.wire.spiffe import SpiffeId
+from tests.fakes import workload_agents
 from tests.fakes.workload_issuer import Issuer
 from tests.lab.conftest import DEVICES, admit
 
@@ -61,8 +62,8 @@ def test_both_sockets_have_to_be_given() -> None:
         workload.sockets_of(Flags(identity=WORKLOAD_API))
     with pytest.raises(UsageError, match="needs --cloud-socket"):
         workload.sockets_of(Flags(identity=WORKLOAD_API, building_socket="/b"))
-    flags = Flags(identity=WORKLOAD_API, building_socket="/b", cloud_socket="/c")
-    assert workload.sockets_of(flags) == Sockets(Path("/b"), Path("/c"))
+    given = Flags(identity=WORKLOAD_API, building_socket="/b", cloud_socket="/c")
+    assert workload.sockets_of(given) == Sockets(Path("/b"), Path("/c"))
 
 
 def test_a_socket_is_a_path_or_an_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -74,8 +75,8 @@ def test_a_socket_is_a_path_or_an_address(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_a_set_up_makes_entries_and_configurations_and_no_issuer(layout: Layout) -> None:
-    flags = Flags(devices=2, identity=WORKLOAD_API, building_socket="/b", cloud_socket="/c")
-    assert setup.prepare(layout, flags, DEVICES) == {one.name for one in DEVICES}
+    given = Flags(devices=2, identity=WORKLOAD_API, building_socket="/b", cloud_socket="/c")
+    assert setup.prepare(layout, given, DEVICES) == {one.name for one in DEVICES}
     for kind in ("gateway", "cloud"):
         configuration.check(kind, layout.config(kind), {})
         assert f'provider = "{WORKLOAD_API}"' in layout.config(kind).read_text()
@@ -88,7 +89,38 @@ def test_a_set_up_makes_entries_and_configurations_and_no_issuer(layout: Layout)
         assert {entry.spiffe_id for entry in registry.list()} == {*BELOW, *PEOPLE}
         registry.deny(device.spiffe_id, reason="operator")
         registry.delete(DEVICES[1].spiffe_id)
-    assert setup.prepare(layout, flags, DEVICES) == frozenset()
+    assert setup.prepare(layout, given, DEVICES) == frozenset()
     embedded = Flags(devices=2)
     setup.prepare(layout, embedded, DEVICES)
     assert WORKLOAD_API not in layout.config("gateway").read_text()
+
+
+def test_what_an_agent_gives_is_shown(agents: tuple[Issuer, Issuer]) -> None:
+    below, _ = agents
+    admit(below, *BELOW)
+    assert [one.spiffe_id for one in workload.given(below.path, None)] == sorted(BELOW)
+    assert [one.spiffe_id for one in workload.given(below.path, GATEWAY_ID)] == [GATEWAY_ID]
+    with pytest.raises(IdentityError, match=f"{FRONT_ID} at {below.path}"):
+        workload.given(below.path, FRONT_ID)
+
+
+def test_where_spire_is_the_issuer_its_bundle_is_shown_and_no_root_is_made(
+    agents: tuple[Issuer, Issuer], layout: Layout
+) -> None:
+    below, above = agents
+    wanted = Flags(
+        devices=2,
+        identity=WORKLOAD_API,
+        building_socket=str(below.path),
+        cloud_socket=str(above.path),
+    )
+    setup.prepare(layout, wanted, DEVICES)
+    flags.save(layout.building, wanted)
+    issuer = issuers.responsible(layout, workload_agents.BUILDING)
+    with pytest.raises(UsageError, match="SPIRE is the issuer"):
+        issuer.authority()
+    with pytest.raises(IdentityError, match=f"no bundle to this user, {below.path}"):
+        issuer.bundle()
+    admit(below, GATEWAY_ID)
+    assert issuer.bundle().roots_der == below.authority.bundle().roots_der
+    assert not (layout.gateway / "authority").exists()
