@@ -41,6 +41,11 @@ def ours(loop: str = "uvloop") -> Contender:
     return _module("plantroom", "own", "--loop", loop)
 
 
+def ours_without_policy() -> Contender:
+    """Return our broker as it is when nobody has to be asked."""
+    return _module("plantroom, policy off", "own", "--policy", "off")
+
+
 def our_gateway() -> Contender:
     """Return our broker with the gateway's stages behind it, up to a stand-in for the cloud."""
     return _module("plantroom gateway", "own_gateway")

@@ -67,7 +67,7 @@ def policy_of(folder: Path) -> CachedPoint:
     return CachedPoint(point, SystemClock())
 
 
-async def _main(identities: Path, folder: Path, port: int) -> None:
+async def _main(identities: Path, folder: Path, port: int, *, policy: bool) -> None:
     database = Database.open(folder / "broker.db", MIGRATIONS)
     identity = identity_of(identities)
     try:
@@ -75,7 +75,7 @@ async def _main(identities: Path, folder: Path, port: int) -> None:
             limits=BrokerLimits(),
             store=SqliteStore(database),
             admit=partial(admit_by, identity),
-            decisions=policy_of(identities),
+            decisions=policy_of(identities) if policy else None,
             clock=SystemClock(),
             taps=(TELEMETRY,),
         ) as broker:
@@ -92,8 +92,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
+    parser.add_argument("--policy", choices=("on", "off"), default="on")
     given = parser.parse_args()
-    stage = partial(_main, given.identities, given.folder, given.port)
+    policy = given.policy == "on"
+    stage = partial(_main, given.identities, given.folder, given.port, policy=policy)
     if given.loop == "asyncio":
         sys.modules["uvloop"] = None  # type: ignore[assignment]  # as where it is not installed
     service.run(stage)
