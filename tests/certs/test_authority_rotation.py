@@ -15,7 +15,7 @@ from plantroom.certs.embedded import EmbeddedSource, issue_svid
 from plantroom.wire.errors import CheckFailedError, UsageError
 from plantroom.wire.identity import Identity, Svid, TrustBundle
 from plantroom.wire.spiffe import SpiffeId
-from tests.fakes.handshakes import meet
+from tests.fakes.handshakes import Caller, meet
 
 DOMAIN = "building-1.smart.local"
 HOUR_S = 3600
@@ -103,6 +103,20 @@ def test_each_peer_is_understood_by_those_who_know_the_old_root_only_and_the_new
         assert meet(trusting(bundle, new), new) == gateway_id
     assert meet(trusting(both, new), old_svid) == sensor_id
     assert meet(trusting(only_new, new), old_svid) == "unknown-issuer"
+
+
+def test_a_session_that_is_offered_again_after_its_root_was_removed_is_refused(
+    rotation: Rotation, building: Authority, sensor_id: SpiffeId, gateway_id: SpiffeId
+) -> None:
+    before, caller = building.bundle(), Caller(issue_svid(building, sensor_id, ttl_s=HOUR_S))
+    served = issue_svid(building, gateway_id, ttl_s=HOUR_S)
+    assert caller.calls(trusting(before, served)) == sensor_id
+    assert caller.session is None or not caller.session.has_ticket
+    rotation.prepare()
+    rotation.activate(force=True)
+    rotation.retire(force=True)
+    served = issue_svid(building, gateway_id, ttl_s=HOUR_S)
+    assert caller.calls(trusting(building.bundle(), served)) == "unknown-issuer"
 
 
 def test_after_the_old_root_is_retired_it_is_not_shown_any_more(
