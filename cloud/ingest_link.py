@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from plantroom.cloud.ingest import Ingest
@@ -10,11 +11,15 @@ from plantroom.cloud.service_link import ServiceLink
 from plantroom.wire import topics
 from plantroom.wire.errors import StorageCorruptError, StorageError
 from plantroom.wire.identity import IdentitySource
+from plantroom.wire.link import Message
 from plantroom.wire.spiffe import SpiffeId
 
 LOG = logging.getLogger("plantroom.cloud.ingest_link")
 CLIENT_ID = "ingestion"
 FILTER = topics.subscription("uplink/{gateway}/live", "+").replace("/live", "/+")
+LIVE = "/live"
+BEHIND_AT_ONCE = 4  # batches of a backlog, and hellos, in one commit
+ANSWERS_MAX = 4  # groups of answers that wait to be published before the next group has to
 TROUBLE_S = 2.0  # how long to leave a store alone that could not commit
 
 
@@ -44,6 +49,9 @@ class IngestLink:
             server_id=server_id,
             waiting_max=waiting_max,
         )
+        self._behind: deque[Message] = deque()
+        self._behind_max = waiting_max
+        self._answers: asyncio.Queue[Sequence[Message]] = asyncio.Queue(ANSWERS_MAX)
         self._trouble = ""
 
     @property
@@ -58,11 +66,11 @@ class IngestLink:
 
     async def run(self) -> None:
         """Take, commit and answer, over one connection after the other, for ever."""
-        await self._link.run(self._work)
+        await self._link.run(self._work, self._answer)
 
     async def _work(self) -> NoReturn:
         while True:
-            group = await self._link.take(self._group_max)
+            group = await self._group()
             try:
                 answers = await self._ingest.take(group)
             except StorageCorruptError:
@@ -73,4 +81,24 @@ class IngestLink:
                 await asyncio.sleep(TROUBLE_S)
                 continue
             self._trouble = ""
-            await self._link.publish(answers)
+            await self._answers.put(answers)
+
+    async def _group(self) -> list[Message]:
+        """Choose what shares the next commit: all that is live, and a little of what is not.
+
+        So a live reading waits for one short commit, however much of a backlog is on its way.
+        """
+        taken: list[Message] = []
+        if not self._behind:
+            taken = await self._link.take(self._group_max)
+        elif len(self._behind) < self._behind_max:
+            taken = self._link.take_now(self._group_max)
+        live = [message for message in taken if message.topic.endswith(LIVE)]
+        self._behind += [message for message in taken if not message.topic.endswith(LIVE)]
+        count = min(len(self._behind), BEHIND_AT_ONCE)
+        return live + [self._behind.popleft() for _ in range(count)]
+
+    async def _answer(self) -> NoReturn:
+        """Publish answers while the next group is being committed."""
+        while True:
+            await self._link.publish(await self._answers.get())

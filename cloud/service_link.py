@@ -73,10 +73,11 @@ class ServiceLink:
 
     async def take(self, at_most: int = 1) -> list[Message]:
         """Wait for messages, and take as many as there are."""
-        taken = [await self._waiting.get()]
-        while len(taken) < at_most and not self._waiting.empty():
-            taken.append(self._waiting.get_nowait())
-        return taken
+        return [await self._waiting.get(), *self.take_now(at_most - 1)]
+
+    def take_now(self, at_most: int) -> list[Message]:
+        """Take as many messages as there are."""
+        return [self._waiting.get_nowait() for _ in range(min(at_most, self._waiting.qsize()))]
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """Publish; after a loss all of them again, which their receivers have to bear."""

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from plantroom.broker.memory import MemorySink
 from plantroom.broker.server import Broker
@@ -131,5 +132,34 @@ def test_connection_that_is_cut_comes_back_with_its_session(tmp_path: Path) -> N
                 await made.send(number, number=number)
             await made.until(lambda: len({each.number for each in made.receipts}) == 10)
             assert made.link.connected
+
+    asyncio.run(main())
+
+
+def test_a_live_batch_waits_for_no_more_than_a_little_of_a_backlog() -> None:
+    def message(number: int, lane: str) -> Message:
+        return Message(topic=f"v1/building-1/uplink/gateway/{lane}", payload=b"%d" % number)
+
+    async def main() -> None:
+        nobody: Any = None
+        link = IngestLink(
+            nobody,
+            nobody,
+            address=lambda: ("127.0.0.1", 0),
+            server_id=nobody,
+            group_max=64,
+            waiting_max=64,
+        )
+
+        async def group() -> list[int]:
+            return [int(one.payload) for one in await link._group()]
+
+        lanes = ["backfill"] * 9 + ["live", "hello", "live"]
+        for number, lane in enumerate(lanes):
+            link._link._waiting.put_nowait(message(number, lane))
+        assert await group() == [9, 11, 0, 1, 2, 3]
+        assert await group() == [4, 5, 6, 7]
+        link._link._waiting.put_nowait(message(12, "live"))
+        assert await group() == [12, 8, 10]
 
     asyncio.run(main())
