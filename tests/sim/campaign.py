@@ -1,6 +1,7 @@
 """Many seeds on every core: `python -m tests.sim.campaign --seeds 0:2000`, or one: `--replay 7`."""
 
 import argparse
+import gc
 import os
 import sys
 import time
@@ -16,8 +17,14 @@ _CHUNK = 8
 
 def run(seeds: Iterable[int], *, workers: int | None = None) -> Generator[Result, None, None]:
     """Give the results of these seeds, in their order."""
-    with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+    with ProcessPoolExecutor(workers or os.cpu_count(), initializer=_prepare) as pool:
         yield from pool.map(simulate_seed, seeds, chunksize=_CHUNK)
+
+
+def _prepare() -> None:
+    """Let a worker collect garbage rarely: it makes much, and it lives for some minutes only."""
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
 
 
 def told(result: Result) -> str:

@@ -167,7 +167,9 @@ class Faults:
             packet_id=1,
             properties={Property.USER: (("range", f"{epoch}/{seq}/{seq}"),)},
         )
-        witness = _Witness(self._world, (device, epoch, seq, other.hash()))
+        known = (device, epoch, seq, other.hash())
+        self._world.truth.sent_by_twins.add(known)
+        witness = _Witness(self._world, known)
         self._world.gateway.received(witness, 1, encode.publish(publish, 5))  # type: ignore[arg-type]
 
     def restore(self, kind: str) -> None:

@@ -55,7 +55,7 @@ def of_seed(seed: int) -> Plan:
     return Plan(
         seed=seed,
         sensors=draw((1, 1, 2)),
-        faulty_s=draw((20.0, 40.0, 60.0)),
+        faulty_s=draw((15.0, 30.0, 45.0)),
         period_s=draw((0.5, 1.0, 2.0)),
         at_once=draw((1, 1, 3)),
         ring=RingLimits(readings_max=draw((4, 8, 30)), age_s_max=draw((0, 0, 30))),
@@ -78,6 +78,6 @@ def of_seed(seed: int) -> Plan:
         ),
         poison=draw((0.0, 0.0, 0.03)),
         garble=draw((0.0, 0.0, 0.03)),
-        fault_every_s=draw((2.0, 5.0, 15.0)),
+        fault_every_s=draw((2.0, 4.0, 10.0)),
         faults=tuple(sorted(chance.sample(FAULTS, count))),
     )

@@ -35,6 +35,7 @@ class Truth:
     gateway: Disk
     cloud: Disk
     twins: set[Known] = field(default_factory=set)  # other readings under taken keys
+    sent_by_twins: set[Known] = field(default_factory=set)  # the same, acknowledged or not
     tainted: set[Known] = field(default_factory=set)  # a medium that held them was rolled back
     garbled: bool = False
     forgotten: dict[Known, int] = field(default_factory=dict)  # taken, by a disk rolled back since
@@ -233,11 +234,11 @@ class Truth:
 
         The epoch is disputed then, for good, and `ledger verify` says so.
         """
-        return {known[:3] for known in self.twins} & self.dropped()
+        return {known[:3] for known in self.sent_by_twins} & self.dropped()
 
     def see_given_up(self, keys: set[Key]) -> None:
         """Hold what was just booked as gone against what is held."""
-        held = {*self.at_sensors(), *self.at_gateway()} - self.tainted - self.twins
+        held = {*self.at_sensors(), *self.at_gateway()} - self.tainted - self.sent_by_twins
         wrong = keys & {known[:3] for known in held}
         if wrong:
             raise BrokenError(f"booked gone while still held: {sorted(wrong)[:5]}")
@@ -307,14 +308,14 @@ class Truth:
     def _nothing_made_up(
         self, stored: dict[Key, bytes], taken: dict[Known, int], told: set[Key], dropped: set[Key]
     ) -> None:
-        real = taken.keys() | self.twins
+        real = taken.keys() | self.sent_by_twins
         made_up = [key for key, digest in stored.items() if (*key, digest) not in real]
         if made_up:
             raise BrokenError(f"altered: stored but never taken: {made_up[:3]}")
         false = sorted((told | self.spans(EVICTED)) - dropped)
         if false:
             raise BrokenError(f"said to be evicted, but never was: {false[:5]}")
-        if not self.twins:
+        if not self.sent_by_twins:
             reused = self.cloud.rows("SELECT 1 FROM quarantine WHERE reason = 'epoch-reuse'")
             if reused or self.gateway.rows("SELECT 1 FROM book WHERE disputed"):
                 raise BrokenError("an epoch was used twice, and there is no second sensor")
@@ -328,7 +329,7 @@ class Truth:
                 raise BrokenError(f"misordered: the export of {name} is not in the order taken")
 
     def _ledger_agrees(self) -> None:
-        if self.tainted or self.twins:
+        if self.tainted or self.sent_by_twins:
             return
         below = [_gateway_page(entry) for entry in books.summary(self.gateway.eyes)]
         accounts = audit.compare(below, [_cloud_page(book) for book in self.books()])

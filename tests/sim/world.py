@@ -153,7 +153,7 @@ class World:
         queue = self.gateway.queue
         if flight.attempts or queue is None:
             return
-        clones = {known[:3] for known in self.truth.twins}
+        clones = {known[:3] for known in self.truth.sent_by_twins}
         before = {known[:3] for known in self.truth.forgotten}  # comes again, to a new memory
         for row in flight.rows:
             fresh = self.gateway_disk.rows(
