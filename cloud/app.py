@@ -222,6 +222,7 @@ async def _run(parts: _Parts) -> None:
         shown=partial(_show, parts.board),
         holes_max=settings.ingest.hello_holes_max,
     )
+    parts.broker.watch(topics.subscription(alarm.PATTERN, "+"), ingest.standing.heard)
     link = IngestLink(
         ingest,
         parts.ingestion,

@@ -14,6 +14,7 @@ from plantroom.cloud import welcoming
 from plantroom.cloud.store import Belongs, Committed, Delivery, Store, StoredBook
 from plantroom.cloud.unpacking import Place, Unpacked, Unreadable, unpack
 from plantroom.wire import alarm, envelope, topics
+from plantroom.wire.alarms import Standing
 from plantroom.wire.clock import Clock
 from plantroom.wire.envelope import Batch, Envelope, Hello, Receipt
 from plantroom.wire.errors import StorageError
@@ -23,6 +24,8 @@ from plantroom.wire.reading import Reading
 
 LOG = logging.getLogger("plantroom.cloud.ingest")
 INCARNATIONS_KEPT = 1000
+QUIET_US = 300_000_000  # so long only one of two gateways has to speak
+RESTORED, TWINS = "store-restored", "interleaved-gateway"
 
 
 class Ingest:
@@ -44,6 +47,8 @@ class Ingest:
         self._holes_max = holes_max
         self._commit = 0
         self._lives: dict[Place, list[int]] = {}
+        self._interleaved_us: dict[Place, int] = {}
+        self.standing = Standing()
         self.counts: Counter[str] = Counter()
         self.quarantined: Counter[str] = Counter()
         self.last_commit_us: int | None = None
@@ -173,6 +178,8 @@ class Ingest:
         ]
         if refill is not None:
             answers.append(_answer(place, "refill/{gateway}", refill))
+        elif books and hello.store_id == store_id:  # and nothing of what it says is missing
+            answers += self._over(place, RESTORED, "its gateways have refilled the store")
         return answers
 
     async def _books(self, place: Place, devices: Iterable[str] | None) -> list[StoredBook]:
@@ -190,7 +197,7 @@ class Ingest:
         self.counts["restored"] += 1
         return self._cry(
             place,
-            "store-restored",
+            RESTORED,
             f"the store {former} was restored from a backup: it is at commit {commit}, its gateway"
             f" has heard of {hello.commit}; it is {self._store.store_id} now, and is refilled",
         )
@@ -199,7 +206,7 @@ class Ingest:
         """Raise an alarm when a former incarnation speaks again: there are two of this gateway."""
         lives = self._lives.setdefault(place, [])
         if lives and lives[-1] == incarnation:
-            return []
+            return self._alone(place)
         again = incarnation in lives
         if again:
             lives.remove(incarnation)
@@ -208,17 +215,34 @@ class Ingest:
         if not again:
             return []
         self.counts["interleaved"] += 1
+        self._interleaved_us[place] = self._clock.monotonic_us()
         return [
             self._cry(
                 place,
-                "interleaved-gateway",
+                TWINS,
                 f"two gateways have this identity: incarnation {incarnation} speaks again",
             )
         ]
 
+    def _alone(self, place: Place) -> list[Message]:
+        """Clear the alarm about two gateways once only one has spoken for a while."""
+        since_us = self._interleaved_us.get(place)
+        if since_us is not None and self._clock.monotonic_us() - since_us < QUIET_US:
+            return []
+        self._interleaved_us.pop(place, None)
+        return self._over(place, TWINS, "only one incarnation speaks")
+
+    def _over(self, place: Place, rule: str, text: str) -> list[Message]:
+        """Return the message that clears an alarm, if it stands."""
+        if not self.standing.over((place[0], rule, place[1])):
+            return []
+        LOG.info("alarm %s of %s at %s is over: %s", rule, place[1], place[0], text)
+        return [alarm.cleared(place[0], rule, place[1], text, self._clock.wall_us())]
+
     def _cry(self, place: Place, rule: str, text: str) -> Message:
         """Return the alarm about a gateway, and say it in the log."""
         LOG.error("alarm %s of %s at %s: %s", rule, place[1], place[0], text)
+        self.standing.raised((place[0], rule, place[1]))
         return alarm.raised(place[0], rule, place[1], text, self._clock.wall_us())
 
     def figures(self) -> dict[str, int]:

@@ -11,6 +11,7 @@ from hashlib import sha256
 from typing import Final, Literal, NamedTuple
 
 from plantroom.gateway import books, tables
+from plantroom.gateway.ingress import REUSE
 from plantroom.gateway.queue_schema import (
     AGAIN,
     CONFIRMED,
@@ -27,6 +28,8 @@ from plantroom.wire.envelope import Book, Receipt, Refill, Span, Welcome
 from plantroom.wire.ranges import RangeSet, runs
 
 Standing = Literal["former", "same", "changed"]
+Balance = dict[tuple[str, int], str]  # (device, epoch): what disagrees, empty when nothing does
+_SEQ_MAX: Final = 2**63 - 1
 UNREADABLE: Final = "unreadable"
 MEDIA: Final = "media"
 _HOLES_MAX: Final = 10_000
@@ -240,32 +243,39 @@ def culprit_note(
         connection.execute("UPDATE note SET told = 1 WHERE id = ?", (note,))
 
 
-def welcome(connection: sqlite3.Connection, answer: Welcome) -> tuple[Standing, list[str]]:
+def welcome(connection: sqlite3.Connection, answer: Welcome) -> tuple[Standing, Balance]:
     """Compare the store's books with ours; what has shrunk waits again.
 
-    Returns a line for every book whose digests disagree over the same ranges.
+    Returns what disagrees in the digests of every book of which both have the same ranges.
     """
     standing = meet(connection, answer.store_id)
     if standing == "former" or answer.commit < tables.meta(connection, "store_commit", 0):
-        return "former" if standing == "former" else "same", []
+        return "former" if standing == "former" else "same", {}
     _see_commit(connection, answer.commit)
-    imbalances = []
+    balance: Balance = {}
     for theirs in answer.books:
         row = connection.execute(
             "SELECT id FROM book WHERE device = ? AND epoch = ?", (theirs.device, theirs.epoch)
         ).fetchone()
-        if row is not None:
-            imbalances += _compare(connection, row[0], theirs)
-    return standing, imbalances
+        found = None if row is None else _compare(connection, row[0], theirs)
+        if found is not None:
+            balance[theirs.device, theirs.epoch] = found
+    return standing, balance
 
 
-def _compare(connection: sqlite3.Connection, book: int, theirs: Book) -> list[str]:
+def _compare(connection: sqlite3.Connection, book: int, theirs: Book) -> str | None:
+    """Compare one book; None while the ranges differ, since something is still on its way."""
     known = RangeSet(theirs.ranges)
     stored = spans.load(connection, (book, STORED))
     shrunk = stored.copy()
     for first, last in known:
         shrunk.discard(first, last)
-    for first, last in _common(spans.load(connection, (book, QUARANTINED)), known):
+    replayed = RangeSet(  # there another reading of the key may be the one that is stored
+        (first, last)
+        for first, last, reason in spans.touching(connection, (book, QUARANTINED), 0, _SEQ_MAX)
+        if reason != REUSE
+    )
+    for first, last in _common(replayed, known):
         _lift_stored(connection, book, first, last)
     booked = RangeSet()
     for kind in (EVICTED, QUARANTINED):
@@ -285,15 +295,15 @@ def _compare(connection: sqlite3.Connection, book: int, theirs: Book) -> list[st
         ours.discard(first, last)
         known.discard(first, last)
     if shrunk or ours != known:
-        return []
+        return None
     mine = books.digests(connection, book)
     compared = mine.keys() & theirs.digests.keys() - doubted
     wrong = sorted(n for n in compared if mine[n] != theirs.digests[n])
     if wrong:
         segments = ", ".join(map(str, wrong[:5]))
-        return [f"{theirs.device} epoch {theirs.epoch} digest of segment {segments}"]
+        return f"digest of segment {segments}"
     connection.execute("UPDATE book SET settled = 1 WHERE id = ?", (book,))
-    return []
+    return ""
 
 
 def _common(one: RangeSet, other: RangeSet) -> RangeSet:

@@ -41,7 +41,7 @@ from plantroom.gateway.pace import pace_of
 from plantroom.gateway.policing import Policing
 from plantroom.gateway.queue_schema import MIGRATIONS as QUEUE_TABLES
 from plantroom.gateway.room import limits_of
-from plantroom.gateway.salvage import Salvage, set_aside_in
+from plantroom.gateway.salvage import FILE_DAMAGED, Salvage, set_aside_in
 from plantroom.gateway.settings import GatewaySettings
 from plantroom.gateway.spool import Queue
 from plantroom.gateway.state_folder import Reserve, StateFolder
@@ -50,7 +50,7 @@ from plantroom.gateway.trust import Trust
 from plantroom.views import web
 from plantroom.views.board import Board
 from plantroom.views.view_topics import ViewTopics
-from plantroom.wire import damage, tls, topics
+from plantroom.wire import alarm, damage, tls, topics
 from plantroom.wire.clock import Clock, SystemClock
 from plantroom.wire.database import Database
 from plantroom.wire.envelope import Presence
@@ -231,7 +231,7 @@ def _upward_stages(parts: _Parts) -> _Stages:
         site=parts.site,
         trust_domain=parts.trust_domain,
         clock=parts.clock,
-        alarm=asking.alarm,
+        alarms=asking,
     )
     link = CloudLink(parts.settings, parts.names, parts.cloud, parts.trust.keeper, parts.presence)
     bridge = _bridge(parts, link, upward, asking)
@@ -267,6 +267,7 @@ def _upward_stages(parts: _Parts) -> _Stages:
             broker.watch(topic_filter, statements.offer)
     broker.watch(views.presence_filter, views.present)
     broker.watch(capabilities.topic_filter, capabilities.offer)
+    broker.watch(topics.subscription(alarm.PATTERN, parts.site), asking.standing.heard)
     for topic_filter in crossing.upward_filters(parts.site):
         broker.watch(topic_filter, upward.offer)
     return _Stages(
@@ -328,6 +329,9 @@ def _salvage(parts: _Parts, stages: _Stages) -> Salvage:
         arrivals=segments.arrivals,
         trust_domain=parts.trust_domain,
         wake=stages.bridge.wake,
+        done=partial(
+            stages.asking.over, FILE_DAMAGED, GATEWAY, "", "what could be read of it is back"
+        ),
     )
 
 
@@ -337,7 +341,7 @@ async def _run(parts: _Parts, stages: _Stages) -> None:
     await stages.views.restore(parts.database)
     for path in await parts.queue.to_salvage(set_aside_in(parts.folder.queue)):
         stages.asking.alarm(
-            "file-damaged", GATEWAY, f"the queue was damaged, it is {path.name} now"
+            FILE_DAMAGED, GATEWAY, f"the queue was damaged, it is {path.name} now"
         )
     context = tls.RotatingServerContext(parts.building.current())
     await parts.issuing.start()

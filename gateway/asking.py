@@ -15,6 +15,7 @@ from typing import Final
 
 from plantroom.gateway.ingress import Intake
 from plantroom.wire import alarm, envelope, topics
+from plantroom.wire.alarms import Standing
 from plantroom.wire.clock import Clock
 from plantroom.wire.envelope import Call, Span
 from plantroom.wire.errors import TopicError
@@ -26,6 +27,7 @@ _RANGES_MAX: Final = 64  # of one call, as the sensor takes them
 _REMEMBERED_MAX: Final = 10_000
 _AGAIN_US: Final = 10_000_000
 _TIMEOUT_S: Final = 60.0
+_QUIET_US: Final = 60_000_000  # an epoch that was reused, and is not any more
 _WAITING_MAX: Final = 1_000
 
 Publish = Callable[[Message], Awaitable[int]]
@@ -41,6 +43,8 @@ class Asking:
         self._clock = clock
         self._said_us: OrderedDict[tuple[str, str, int], int] = OrderedDict()
         self._waiting: asyncio.Queue[Message] = asyncio.Queue(_WAITING_MAX)
+        self.standing = Standing()
+        self._reused_us: dict[str, int] = {}
         self.resends = 0
         self.alarms = 0
 
@@ -66,24 +70,52 @@ class Asking:
                     await self._publish(call)
 
     def derived(self, intakes: Iterable[Intake]) -> None:
-        """Look for epochs that name two readings."""
+        """Look for epochs that name two readings, and for those that are over."""
         for intake in intakes:
             for epoch in intake.reused:
                 self.reused(intake.device, epoch)
+            if self._reused_us and intake.rows:
+                self._goes_on(intake.device, intake.rows[-1].epoch)
+
+    def _goes_on(self, device: str, epoch: int) -> None:
+        """Clear the alarm about an epoch once its device has gone on in a later one for a while."""
+        said_us = self._reused_us.get(device)
+        if said_us is None or self._clock.monotonic_us() - said_us < _QUIET_US:
+            return
+        causes = self.standing.causes(self._name("epoch-reuse", device))
+        if all(not cause or int(cause) < epoch for cause in causes):
+            del self._reused_us[device]
+            for cause in causes:
+                self.over("epoch-reuse", device, cause, f"it goes on in epoch {epoch}")
 
     def reused(self, device: str, epoch: int) -> None:
         """Cry out about an epoch that names two readings, and have its device begin a new one."""
+        self._reused_us[device] = self._clock.monotonic_us()
         if not self._lately("reuse", device, epoch):
             text = f"epoch {epoch} names two different readings: a clone, or a restored backup"
-            self.alarm("epoch-reuse", device, text)
+            self.alarm("epoch-reuse", device, text, cause=str(epoch))
             self._offer(self._call(device, "renew_epoch", {"epoch": epoch}))
 
-    def alarm(self, rule: str, device: str, text: str) -> None:
-        """Raise an alarm about a device (its SPIFFE ID, or its name on topics)."""
+    def alarm(self, rule: str, device: str, text: str, *, cause: str = "") -> None:
+        """Raise an alarm about a device (its SPIFFE ID, or its name on topics).
+
+        It stands until each of its causes is `over`.
+        """
         _log.error("alarm %s of %s: %s", rule, device, text)
         self.alarms += 1
-        name = device.removeprefix(self._prefix)
-        self._offer(alarm.raised(self._site, rule, name, text, self._clock.wall_us()))
+        name = self._name(rule, device)
+        self.standing.raised(name, cause)
+        self._offer(alarm.raised(*name, text, self._clock.wall_us()))
+
+    def over(self, rule: str, device: str, cause: str, text: str) -> None:
+        """Say that one cause of an alarm is gone; with the last of them it is cleared."""
+        name = self._name(rule, device)
+        if self.standing.over(name, cause):
+            _log.info("alarm %s of %s is over: %s", rule, device, text)
+            self._offer(alarm.cleared(*name, text, self._clock.wall_us()))
+
+    def _name(self, rule: str, device: str) -> tuple[str, str, str]:
+        return self._site, rule, device.removeprefix(self._prefix)
 
     def _offer(self, message: Message | None) -> None:
         if message is None or self._waiting.full():

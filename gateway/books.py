@@ -6,12 +6,14 @@ evicted nor quarantined, so that it equals the cloud's once all of them are stor
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, Literal
 
-from plantroom.gateway.queue_schema import KINDS, RECEIVED
+from plantroom.gateway.queue_schema import EVICTED, GONE, KINDS, QUARANTINED, RECEIVED
 from plantroom.wire import spans
 from plantroom.wire.envelope import Book
+from plantroom.wire.ranges import RangeSet
 
+Rollback = Literal["new", "open", "over"]  # readings in doubt, or none any more
 SEGMENT_SEQS: Final = 1000
 _MODULUS: Final = 1 << 256
 
@@ -33,6 +35,23 @@ def raise_highest(connection: sqlite3.Connection, book: int, seq: int) -> None:
     connection.execute(
         "UPDATE book SET highest = ?, settled = 0 WHERE id = ? AND highest < ?", (seq, book, seq)
     )
+
+
+def rolled_back(connection: sqlite3.Connection, book: int, known: int) -> Rollback:
+    """Note that a device has forgotten readings of this book: it was restored, or cloned.
+
+    That is over once each reading up to the highest that was known is accounted for.
+    """
+    name = f"rolled-back:{book}"
+    if connection.execute("SELECT 1 FROM meta WHERE name = ?", (name,)).fetchone() is None:
+        connection.execute("INSERT INTO meta VALUES(?, ?)", (name, known))
+        return "new"
+    accounted = RangeSet(
+        span
+        for kind in (RECEIVED, EVICTED, QUARANTINED, GONE)
+        for span in spans.load(connection, (book, kind))
+    )
+    return "over" if accounted.covers(0, known) else "open"
 
 
 def unsettle(connection: sqlite3.Connection, book: int) -> None:

@@ -48,9 +48,12 @@ class Nobody:
     def reused(self, device: str, epoch: int) -> None:
         """Tell nobody."""
 
-    def alarm(self, rule: str, device: str, text: str) -> None:
+    def alarm(self, rule: str, device: str, text: str, *, cause: str = "") -> None:
         """Cry out to the log alone."""
-        _log.error("alarm %s of %s: %s", rule, device, text)
+        _log.error("alarm %s of %s, %s: %s", rule, device, cause, text)
+
+    def over(self, rule: str, device: str, cause: str, text: str) -> None:
+        """Nobody has heard of it."""
 
 
 class Bridge:

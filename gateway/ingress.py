@@ -18,6 +18,7 @@ from plantroom.wire.reading import KEY_MAX, TIME_US_MAX, Plain, Sample
 TELEMETRY: Final = "telemetry/{device}"
 UNDECODABLE: Final = "undecodable"
 FOREIGN: Final = "foreign-device"
+REUSE: Final = "epoch-reuse"
 _CLAIM_SPAN_MAX: Final = senml.RECORDS_MAX
 GIVEN: Final = "given"  # user property: what names a reading that came in a call
 _GIVEN_MAX: Final = 2

@@ -4,8 +4,10 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from plantroom.gateway import stored
+from plantroom.gateway.books import Rollback
 from plantroom.gateway.ingress import Intake, Row, device_id
 from plantroom.gateway.queue_schema import RECEIVED
 from plantroom.gateway.spool import Queue
@@ -23,7 +25,19 @@ _log = logging.getLogger("plantroom.gateway.local_views")
 _HISTORY_ROWS_MAX = 20_000
 _BIRTHS_MAX = 10_000
 
-Alarm = Callable[[str, str, str], None]  # rule, device, text
+ROLLED_BACK = "rolled-back"
+
+
+class Alarms(Protocol):
+    """Who cries out (`gateway.asking.Asking`)."""
+
+    def alarm(self, rule: str, device: str, text: str, *, cause: str = "") -> None:
+        """Raise an alarm."""
+        ...
+
+    def over(self, rule: str, device: str, cause: str, text: str) -> None:
+        """Say that a cause of an alarm is gone."""
+        ...
 
 
 class LocalViews:
@@ -37,7 +51,7 @@ class LocalViews:
         site: str,
         trust_domain: str,
         clock: Clock,
-        alarm: Alarm,
+        alarms: Alarms,
     ) -> None:
         self._board = board
         self._queue = queue
@@ -45,7 +59,7 @@ class LocalViews:
         self._trust_domain = trust_domain
         self._clock = clock
         self._births: asyncio.Queue[tuple[str, Presence]] = asyncio.Queue(_BIRTHS_MAX)
-        self._alarm = alarm
+        self._alarms = alarms
         self.rolled_back = 0
 
     @property
@@ -92,11 +106,17 @@ class LocalViews:
             name, birth = await self._births.get()
             sane = {epoch: head for epoch, head in birth.heads.items() if epoch >= 0 and head >= 0}
             device = device_id(self._trust_domain, name)
-            if not await self._queue.note_heads(device, sane, current=birth.epoch):
-                self.rolled_back += 1
-                self._alarm(
-                    "rolled-back", device, "it reports less than is known of it: restored or cloned"
-                )
+            found = await self._queue.note_heads(device, sane, current=birth.epoch)
+            for epoch, state in found.items():
+                self._rolled_back(device, epoch, state)
+
+    def _rolled_back(self, device: str, epoch: int, state: Rollback) -> None:
+        if state == "over":
+            self._alarms.over(ROLLED_BACK, device, str(epoch), "every reading is accounted for")
+            return
+        self.rolled_back += state == "new"
+        text = f"it reports less of epoch {epoch} than is known of it: restored or cloned"
+        self._alarms.alarm(ROLLED_BACK, device, text, cause=str(epoch))
 
     async def history(self, query: HistoryQuery) -> Series | None:
         """Return a point's values over time, from what is queued and what is still kept."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from plantroom.gateway import books, numbering, salvaging, tables
-from plantroom.gateway.ingress import Bad, Intake, Row, note_bytes
+from plantroom.gateway.ingress import REUSE, Bad, Intake, Row, note_bytes
 from plantroom.gateway.queue_schema import (
     AGAIN,
     EVICTED,
@@ -24,7 +24,6 @@ from plantroom.wire import spans
 from plantroom.wire.envelope import Note, NoteKind
 from plantroom.wire.ranges import RangeSet, runs
 
-REUSE = "epoch-reuse"
 _FATES = (EVICTED, QUARANTINED, GONE)
 _KIND_OF = {"evicted": EVICTED, "quarantined": QUARANTINED, "gone": GONE}
 

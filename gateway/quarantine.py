@@ -101,7 +101,7 @@ def replay(connection: sqlite3.Connection, item: Quarantined, life: Life) -> int
         posting.post(intake)
         posting.flush()
         if item.epoch in intake.reused:
-            raise _refused("epoch-reuse", "another reading has this key", item)
+            raise _refused(ingress.REUSE, "another reading has this key", item)
         new = posting.accepted
     _end(connection, item, REPLAYED, life.clock.wall_us())
     tables.tally(connection, "quarantine-replayed")

@@ -24,6 +24,7 @@ from plantroom.wire.envelope import Note
 from plantroom.wire.errors import PlantroomError
 
 _log = logging.getLogger("plantroom.gateway.salvage")
+FILE_DAMAGED: Final = "file-damaged"  # the alarm: over once what can be read is back
 _CHUNK_IDS: Final = 1_000
 _FAILURES_MAX: Final = 20_000
 
@@ -52,7 +53,7 @@ class Salvaged:
 class Salvage:
     """Brings back what the files set aside still hold."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- its collaborators, each named
         self,
         queue: Queue,
         files: Iterable[Path],
@@ -60,12 +61,14 @@ class Salvage:
         arrivals: Arrivals,
         trust_domain: str,
         wake: Callable[[], None],
+        done: Callable[[], None] = lambda: None,
     ) -> None:
         self._queue = queue
         self._files = list(files)
         self._arrivals = arrivals
         self._trust_domain = trust_domain
         self._wake = wake
+        self._done = done
 
     async def run(self) -> None:
         """Bring back each file that was not brought back before."""
@@ -78,6 +81,7 @@ class Salvage:
                 self._wake()
             await self._queue.salvaged(path)
             _log.error("%s: %d readings that were not confirmed are back", path.name, count)
+        self._done()
 
 
 def read(path: Path, arrivals: Arrivals, trust_domain: str) -> Iterator[Salvaged]:

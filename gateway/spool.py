@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from plantroom.gateway import answers, books, numbering, room, salvaging, tables
 from plantroom.gateway.answers import Outcome, Standing
+from plantroom.gateway.books import Rollback
 from plantroom.gateway.ingress import Intake
 from plantroom.gateway.lanes import Flight
 from plantroom.gateway.line import Line, Taken, content
@@ -243,11 +244,13 @@ class Queue:
         """Find out whether an answer comes from the store that we know."""
         return await self._database.write(partial(answers.meet, store_id=store_id))
 
-    async def welcome(self, answer: Welcome) -> tuple[Standing, list[str]]:
+    async def welcome(self, answer: Welcome) -> tuple[Standing, answers.Balance]:
         """Compare the store's books with ours."""
         return await self._database.write(partial(self._welcome, answer))
 
-    def _welcome(self, answer: Welcome, sql: sqlite3.Connection) -> tuple[Standing, list[str]]:
+    def _welcome(
+        self, answer: Welcome, sql: sqlite3.Connection
+    ) -> tuple[Standing, answers.Balance]:
         found = answers.welcome(sql, answer)
         self._line.rewind(0)
         return found
@@ -275,8 +278,10 @@ class Queue:
         work = partial(_one, query="SELECT count(*) FROM book WHERE settled = ?", values=(0,))
         return int(await self._database.read(work))
 
-    async def note_heads(self, device: str, heads: dict[int, int], *, current: int) -> bool:
-        """Book the highest seq of each epoch that a device reports; False: less than is known.
+    async def note_heads(
+        self, device: str, heads: dict[int, int], *, current: int
+    ) -> dict[int, Rollback]:
+        """Book the highest seq of each epoch that a device reports; return where it is too low.
 
         What it reports of its `current` epoch may be older than readings that came by another way.
         """
@@ -284,14 +289,15 @@ class Queue:
 
     def _note_heads(
         self, device: str, heads: dict[int, int], current: int, sql: sqlite3.Connection
-    ) -> bool:
-        honest = True
+    ) -> dict[int, Rollback]:
+        found: dict[int, Rollback] = {}
         for epoch, highest in heads.items():
             book = books.book_of(sql, device, epoch)
             known = sql.execute("SELECT highest FROM book WHERE id = ?", (book,)).fetchone()[0]
-            honest = honest and (highest >= known or epoch == current)
+            if highest < known and epoch != current:
+                found[epoch] = books.rolled_back(sql, book, known)
             books.raise_highest(sql, book, highest)
-        return honest
+        return found
 
     async def to_salvage(self, files: Sequence[Path]) -> list[Path]:
         """Return which of the files set aside still have to be brought back."""

@@ -11,24 +11,21 @@ from typing import Protocol
 
 from plantroom.gateway import packing
 from plantroom.gateway.exchange import Exchange
+from plantroom.gateway.ingress import REUSE
 from plantroom.gateway.lanes import LANES, Flight, Lanes
 from plantroom.gateway.line import Taken
 from plantroom.gateway.pace import Pace, Progress
-from plantroom.gateway.posting import REUSE
 from plantroom.gateway.spool import Queue
 from plantroom.wire import envelope, topics
 from plantroom.wire.clock import Clock
 from plantroom.wire.envelope import Hello, Lane, Presence, Receipt, Refill, Span, Welcome
-from plantroom.wire.errors import (
-    EnvelopeError,
-    TopicError,
-    UnreachableError,
-)
+from plantroom.wire.errors import EnvelopeError, TopicError, UnreachableError
 from plantroom.wire.link import Link, Message
 from plantroom.wire.topics import GATEWAY
 
 _log = logging.getLogger("plantroom.gateway.uplink")
 _ANSWERS = ("receipt/{gateway}", "refill/{gateway}")
+LATE, IMBALANCE = "receipts-late", "ledger-imbalance"
 _FAILURE = 0x80
 _TICK_S = 0.25
 _IDLE_S = 1.0
@@ -48,8 +45,12 @@ class Sensors(Protocol):
         """Say that an epoch names two readings."""
         ...
 
-    def alarm(self, rule: str, device: str, text: str) -> None:
+    def alarm(self, rule: str, device: str, text: str, *, cause: str = "") -> None:
         """Raise an alarm."""
+        ...
+
+    def over(self, rule: str, device: str, cause: str, text: str) -> None:
+        """Say that a cause of an alarm is gone."""
         ...
 
 
@@ -186,6 +187,7 @@ class Uplink:
             self._lanes.answered(flight.number, self._clock.monotonic_us())
             self._progress.heard()
             self._progress.confirmed += outcome.confirmed
+            self._sensors.over(LATE, GATEWAY, "", "receipts come again")
             for span in answer.quarantined:
                 if span.reason == REUSE:
                     self._sensors.reused(span.device, span.epoch)
@@ -204,14 +206,17 @@ class Uplink:
             await self._queue.set_aside(flight)
 
     async def _welcome(self, answer: Welcome) -> None:
-        standing, imbalances = await self._queue.welcome(answer)
+        standing, balance = await self._queue.welcome(answer)
         if standing == "former":
             self._progress.ignored += 1
             return
-        for line in imbalances:
+        for (device, epoch), what in balance.items():
+            if not what:
+                self._sensors.over(IMBALANCE, device, str(epoch), "gateway and cloud agree")
+                continue
             self._progress.imbalances += 1
-            device, _, text = line.partition(" ")
-            self._sensors.alarm("ledger-imbalance", device, f"gateway and cloud disagree: {text}")
+            text = f"gateway and cloud disagree: epoch {epoch} {what}"
+            self._sensors.alarm(IMBALANCE, device, text, cause=str(epoch))
         self._progress.heard()
         if answer.number == self._progress.hellos:
             self._hello_open_us = None
@@ -381,7 +386,9 @@ class Uplink:
                 self._quiet_us = now_us
             since_us = max(self._quiet_us, self._progress.heard_us or 0)
             if now_us - since_us > limit_us:
-                raise UnreachableError("no progress: the cloud owes an answer")
+                text = "no progress: the cloud owes an answer"
+                self._sensors.alarm(LATE, GATEWAY, f"{text} for {self._pace.answer_timeout_s:g} s")
+                raise UnreachableError(text)
 
     async def _wait(self, event: asyncio.Event, seconds: float) -> None:
         try:

@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Final, NamedTuple
 
 from plantroom.gateway import books, stored, tables
-from plantroom.gateway.ingress import note_from
+from plantroom.gateway.ingress import FOREIGN, REUSE, note_from
 from plantroom.gateway.queue_schema import (
     AGAIN,
     CONFIRMED,
@@ -28,7 +28,7 @@ from plantroom.wire.ranges import RangeSet, runs
 
 _MODULUS: Final = 1 << 256
 _STATES: Final = (WAITING, AGAIN, CONFIRMED)
-_BY_THE_CLOUD: Final = ("foreign-device", "epoch-reuse")  # its receipts say so, no note does
+_BY_THE_CLOUD: Final = (FOREIGN, REUSE)  # its receipts say so, no note does
 ROWS: Final = "altered: the gateway's rows are not those that were received"
 _WORDS: Final = {EVICTED: "evicted", QUARANTINED: "quarantined", GONE: "gone"}
 Range = tuple[int, int]

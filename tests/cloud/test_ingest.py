@@ -1,6 +1,7 @@
 """Ingest against the real store: what is answered, and only after what."""
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,10 @@ def alarms(messages: Sequence[Message]) -> list[str]:
     return [each.topic for each in messages if "/alarm/" in each.topic and each.retain]
 
 
+def states(messages: Sequence[Message]) -> list[str]:
+    return [json.loads(each.payload)["state"] for each in messages if "/alarm/" in each.topic]
+
+
 def test_a_store_restored_from_a_backup_takes_a_new_name_and_is_refilled(tmp_path: Path) -> None:
     async def before(ingest: Ingest, _: Faulty, __: list[Reading]) -> None:
         await ingest.take([live(0, 1)])
@@ -207,6 +212,13 @@ def test_a_store_restored_from_a_backup_takes_a_new_name_and_is_refilled(tmp_pat
         again = await ingest.take([hello(store_id=receipt.store_id, commit=receipt.commit)])
         assert alarms(again) == []
         assert store.store_id == receipt.store_id
+        whole = hello(
+            store_id=receipt.store_id,
+            commit=receipt.commit,
+            books=(Book(device=DEVICE, epoch=1, highest=3, ranges=((0, 3),)),),
+        )
+        assert states(await ingest.take([whole])) == ["cleared"]
+        assert states(await ingest.take([whole])) == []
 
     play(tmp_path, restored)
 
@@ -242,5 +254,9 @@ def test_two_gateways_with_one_identity_raise_an_alarm_and_nothing_is_doubled(
         (book,) = await store.books()
         assert list(book.stored) == [(0, 3)]
         assert ingest.counts["stored"] == 4
+        assert states(await ingest.take([live(4, incarnation=1, number=3)])) == [], "too early"
+        ingest._interleaved_us.clear()  # as after a while, or a start
+        assert states(await ingest.take([live(5, incarnation=1, number=4)])) == ["cleared"]
+        assert states(await ingest.take([live(6, incarnation=1, number=5)])) == []
 
     play(tmp_path, act)

@@ -120,7 +120,7 @@ class SimCloud:
         books = []
         for book in hello.books:
             known = RangeSet()
-            for name, epoch, seq in (*self.stored, *self.quarantined):
+            for name, epoch, seq in self.stored:
                 if (name, epoch) == (book.device, book.epoch):
                     known.add(seq)
             books.append(

@@ -150,12 +150,12 @@ def test_a_digest_that_differs_over_the_same_ranges_is_an_imbalance(
         await rig.receive(lab.pack(map(lab.reading, range(10))))
         flight = await fly(rig)
         await rig.queue.settle(receipt(flight, span(lab, 0, 9)), flight)
-        _, lines = await rig.queue.welcome(welcome(lab, rig, {0: b"\x01" * 32}, (0, 9)))
-        assert lines == [f"{lab.device()} epoch 7 digest of segment 0"]
+        _, balance = await rig.queue.welcome(welcome(lab, rig, {0: b"\x01" * 32}, (0, 9)))
+        assert balance == {(lab.device(), 7): "digest of segment 0"}
         assert await rig.queue.unsettled() == 1
         [mine] = await rig.queue.hello_books(books_max=9, bytes_max=10**6)
-        _, lines = await rig.queue.welcome(welcome(lab, rig, dict(mine.digests), (0, 9)))
-        assert lines == []
+        _, balance = await rig.queue.welcome(welcome(lab, rig, dict(mine.digests), (0, 9)))
+        assert balance == {(lab.device(), 7): ""}
         assert await rig.queue.unsettled() == 0
 
     asyncio.run(scenario())

@@ -310,7 +310,7 @@ def test_a_damaged_queue_is_set_aside_and_service_goes_on(gateway: Process, lab:
     assert gateway.stop() == 0
     log = (gateway.folder / "log").read_text()
     assert log.count("and a new file is begun") == 2
-    assert log.count("alarm file-damaged") == 3  # the second time both files lie there
+    assert log.count("alarm file-damaged of gateway: ") == 3  # the second time both files lie there
     assert "Traceback" not in log
     with contextlib.closing(sqlite3.connect(gateway.state / "queue.db")) as database, database:
         database.execute("INSERT INTO retained VALUES('a', x'3009000161', 'w', 1)")

@@ -81,6 +81,36 @@ def test_a_reused_epoch_raises_an_alarm_and_is_ended(make_rig: Any, lab: Any) ->
     asyncio.run(scenario())
 
 
+def test_the_alarm_is_over_once_its_device_has_gone_on_in_a_later_epoch(
+    make_rig: Any, lab: Any
+) -> None:
+    async def scenario() -> None:
+        clock = lab.FastClock()
+        rig = make_rig()
+        await rig.start()
+        building = Building(lab, clock)
+
+        async def receive(reading: Any) -> None:
+            rig.derived.clear()
+            await rig.receive(lab.pack([reading]))
+            building.asking.derived(rig.derived)
+
+        await receive(lab.reading(1))
+        await receive(lab.reading(1, value=9.0))
+        await receive(lab.reading(0, epoch=8))
+        name = (lab.SITE, "epoch-reuse", "hvac-001")
+        assert name in building.asking.standing
+        clock.skipped_us += 60_000_000
+        await receive(lab.reading(2))
+        assert name in building.asking.standing, "it goes on in the epoch that was reused"
+        await receive(lab.reading(1, epoch=8))
+        assert name not in building.asking.standing
+        await building.say()
+        assert json.loads(building.published[-1].payload)["state"] == "cleared"
+
+    asyncio.run(scenario())
+
+
 def test_a_hole_is_filled_from_a_sensors_ring_and_the_rest_is_gone(
     make_rig: Any, lab: Any, tmp_path: Path
 ) -> None:
