@@ -3,52 +3,22 @@
 import asyncio
 import base64
 import json
-import os
-import shutil
 import subprocess
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.broker.foreign.clients import TIMEOUT_S, Got
 from tests.broker.foreign.stand import Address
+from tests.fakes.npm import installed
 
 VERSION = "5.16.0"
-INSTALL_S = 100
 SCRIPT = Path(__file__).with_name("client.mjs")
 
 
-@cache
 def folder() -> Path:
     """Return where mqtt.js is; skip, saying why, where it cannot be."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        pytest.skip("mqtt.js needs node and npm, which are not installed here")
-    cached = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    found = Path(cached) / "plantroom-tests" / f"mqtt.js-{VERSION}"
-    if (found / "node_modules" / "mqtt").is_dir():
-        return found
-    staging = found.with_name(f"{found.name}.{os.getpid()}")
-    staging.mkdir(parents=True)
-    (staging / "package.json").write_text("{}")
-    command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", f"mqtt@{VERSION}"]
-    try:
-        done = subprocess.run(
-            command, cwd=staging, capture_output=True, text=True, check=False, timeout=INSTALL_S
-        )
-        if done.returncode:
-            pytest.skip(f"npm cannot install mqtt.js: {done.stderr.strip()[-300:]}")
-        if not found.exists():
-            staging.rename(found)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        if not found.exists():
-            pytest.skip(f"npm cannot install mqtt.js: {error}")
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return found
+    return installed("mqtt", VERSION)
 
 
 class MqttJs:
