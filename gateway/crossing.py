@@ -7,6 +7,7 @@ when their queue is full, and counted: whoever asks times out and asks again.
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final, Literal
 
@@ -26,6 +27,10 @@ _CROSSES = {"/".join((family.name, *family.levels)): family.crosses for family i
 _RETAINED = frozenset(
     "/".join((family.name, *family.levels)) for family in FAMILIES if family.retained
 )
+_IMAGES: Final[Mapping[str, Direction]] = {  # of the gateway's own downloads; no sensor's cross
+    "ota/{device}/get": "up",
+    "ota/{device}/chunk/{n}": "down",
+}
 _BRIDGE_OWN = frozenset(
     pattern for pattern in _CROSSES if pattern.startswith(("uplink/", "receipt/", "refill/"))
 )
@@ -34,6 +39,9 @@ _BRIDGE_OWN = frozenset(
 def direction(topic: Topic, *, site: str, trust_domain: str) -> Direction | None:
     """Say which way a topic of this building crosses, or that it does not."""
     crosses = _CROSSES[topic.pattern]
+    if topic.pattern in _IMAGES:
+        own = topic.site == site and topic.names[0] == GATEWAY
+        return _IMAGES[topic.pattern] if own else None
     if topic.site != site or topic.pattern in _BRIDGE_OWN or crosses == "no":
         return None
     if crosses in {"up", "down"}:
@@ -55,16 +63,24 @@ def is_retained(topic: Topic) -> bool:
 
 def upward_filters(site: str) -> list[str]:
     """Return the local filters of what may cross upwards."""
-    return [
+    return _image_filters(site, "up") + [
         topics.subscription(pattern, site)
         for pattern, crosses in _CROSSES.items()
         if crosses in {"up", "both"} and pattern not in _BRIDGE_OWN
     ]
 
 
+def _image_filters(site: str, way: Direction) -> list[str]:
+    return [
+        topics.subscription(pattern, site, GATEWAY)
+        for pattern, direction in _IMAGES.items()
+        if direction == way
+    ]
+
+
 def downward_filters(site: str) -> list[str]:
     """Return the cloud's filters of what may cross downwards; replies are asked for one by one."""
-    return [
+    return _image_filters(site, "down") + [
         topics.subscription(pattern, site)
         for pattern, crosses in _CROSSES.items()
         if crosses in {"down", "both"}

@@ -147,15 +147,22 @@ class ImageStore:
         Raises:
             StorageFullError: when those that `keep` names leave no room.
         """
-        held = self._held.get(release.image)
-        if held is not None and held.release.chunks == release.chunks:
-            self._held.move_to_end(release.image)
+        held = self.known(release)
+        if held is not None:
             return held
-        if held is not None:  # cut in another way: the same bytes, other digests
+        if release.image in self._held:  # cut in another way: the same bytes, other digests
             self._forget(release.image)
         self._make_room(release, keep)
         self._held[release.image] = HeldImage(self._folder / release.image, release)
         return self._held[release.image]
+
+    def known(self, release: Release) -> HeldImage | None:
+        """Return a release's image if it is open: then `hold` would not have to read it."""
+        held = self._held.get(release.image)
+        if held is None or held.release.chunks != release.chunks:
+            return None
+        self._held.move_to_end(release.image)
+        return held
 
     def drop(self, image: str) -> None:
         """Remove an image."""
