@@ -122,7 +122,7 @@ def sign_(options: argparse.Namespace) -> int:
     """Sign."""
     path = Path(options.file)
     if options.add:
-        data = ota_files.read(path)
+        data = _document(options.file)
         for key in _author_keys(options):
             data = ota_files.add_signature(data, key)
         return _write(options, Path(options.out or path), data)
@@ -155,10 +155,10 @@ def _author_keys(options: argparse.Namespace) -> list[str]:
 def head_(options: argparse.Namespace) -> int:
     """Make a head."""
     document = ota_files.make_head(
-        [ota_files.read(Path(name)) for name in options.manifests],
+        [_document(name) for name in options.manifests],
         version=options.version,
         rollout=options.rollout,
-        revoked=[ota_files.read(Path(name)) for name in options.revoke],
+        revoked=[_document(name) for name in options.revoke],
         life_s=int(options.expires_days * DAY_S),
         key=options.key or str(layout_of(options).ota / ota_keys.HEAD_KEY_FILE),
     )
@@ -168,9 +168,7 @@ def head_(options: argparse.Namespace) -> int:
 def publish_(options: argparse.Namespace) -> int:
     """Publish, and watch until every device of the class has come to an end."""
     image = ota_files.read(Path(options.image), bytes_max=IMAGE_BYTES_MAX)
-    manifest = (
-        ota_files.read(Path(options.manifest)) if options.manifest else _sign_image(options, image)
-    )
+    manifest = _document(options.manifest) if options.manifest else _sign_image(options, image)
     wanted = Publication(
         manifest=manifest,
         image=image,
@@ -206,12 +204,19 @@ def verify_(options: argparse.Namespace) -> int:
     if options.image:
         image = ota_files.read(Path(options.image), bytes_max=IMAGE_BYTES_MAX)
     document = ota_files.read(Path(options.file))
-    return _print(options, ota_files.verify(document, ota_files.read(anchor), image))
+    told = ota_files.verify(document, ota_files.read(anchor), image, where=options.file)
+    return _print(options, told)
 
 
 def inspect_(options: argparse.Namespace) -> int:
     """Tell."""
     return _print(options, _told(options.file))
+
+
+def _document(name: str) -> bytes:
+    """Read a document that is of its form."""
+    _told(name)
+    return ota_files.read(Path(name))
 
 
 def _told(name: str) -> dict[str, Any]:

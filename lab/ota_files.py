@@ -156,7 +156,9 @@ def make_head(  # noqa: PLR0913 -- a head's parts, by keyword
     return head.build(made, signing_keys.signer(key))
 
 
-def verify(data: bytes, anchor: bytes, image: bytes | None = None) -> dict[str, Any]:
+def verify(
+    data: bytes, anchor: bytes, image: bytes | None = None, *, where: str = ""
+) -> dict[str, Any]:
     """Check a document under a trust document, and an image against its manifest.
 
     Raises:
@@ -172,7 +174,9 @@ def verify(data: bytes, anchor: bytes, image: bytes | None = None) -> dict[str, 
         if image is not None:
             _check_image(firmware.read(suit.read(data)), image)
     except RejectedError as error:
-        raise CheckFailedError(f"{error.code}: {error}", remedy="do not use it") from error
+        raise CheckFailedError(
+            f"{error.code}: {error}", where=where, remedy="do not use it"
+        ) from error
     return {"kind": kind, "ok": True, "trust": trusted.version}
 
 

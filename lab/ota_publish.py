@@ -14,11 +14,13 @@ from plantroom.certs.roles import CLOUD_TRUST_DOMAIN
 from plantroom.lab import calling, tools
 from plantroom.lab.calling import Asked
 from plantroom.lab.layout import Layout
+from plantroom.lab.supervisor import first_complaint
 from plantroom.wire import envelope, firmware, ota_messages, suit, topics
 from plantroom.wire.envelope import Presence
 from plantroom.wire.errors import (
     CheckFailedError,
     EnvelopeError,
+    PlantroomError,
     RefusedError,
     UnreachableError,
     UsageError,
@@ -106,6 +108,20 @@ async def publish(layout: Layout, wanted: Publication, *, tell: Show, show: Show
             "the manifest is for another class", where=wanted.kind, remedy="give its --class"
         )
     watched = Watched(release, wanted.kind)
+    failure: BaseException | None = None
+    try:
+        await _publish(layout, wanted, watched, tell, show)
+    except* PlantroomError as group:
+        failure = first_complaint(group)  # raised in here it would be a group again
+    if failure is not None:
+        raise failure
+    return watched
+
+
+async def _publish(
+    layout: Layout, wanted: Publication, watched: Watched, tell: Show, show: Show
+) -> None:
+    release = watched.release
     async with tools.connected(layout, person="operator", broker="cloud") as (link, _):
         await link.subscribe(topics.subscription(PRESENCE_PATTERN, wanted.site))
         await link.subscribe(topics.subscription(STATE_PATTERN, wanted.site))
@@ -120,7 +136,6 @@ async def publish(layout: Layout, wanted: Publication, *, tell: Show, show: Show
                     await _ended(watching, watched, wanted.patience_s)
             finally:
                 watching.cancel()
-    return watched
 
 
 async def _offer(link: MqttLink, wanted: Publication) -> None:

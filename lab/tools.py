@@ -1,6 +1,7 @@
 """Connections of people's tools to the brokers of a state folder."""
 
 import asyncio
+import itertools
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ Person = Literal["operator", "inspector"]
 Broker = Literal["gateway", "cloud"]
 BROKERS: tuple[Broker, ...] = ("gateway", "cloud")
 TIMEOUT_S = 10.0
+_NUMBERS = itertools.count(1)  # a second connection of one process takes over none
 
 
 @asynccontextmanager
@@ -37,7 +39,7 @@ async def connected(
         (GATEWAY_ID, ports.gateway_mqtt) if broker == "gateway" else (FRONT_ID, ports.cloud_mqtt)
     )
     context = await asyncio.to_thread(tls.client_context, identity, server_ids=[server])
-    client_id = f"plantroom-{person}-{os.getpid()}"
+    client_id = f"plantroom-{person}-{os.getpid()}-{next(_NUMBERS)}"
     async with MqttLink(HOST, port, client_id, context, timeout_s=timeout_s) as link:
         yield link, identity.svid.spiffe_id
 
