@@ -198,6 +198,24 @@ class LogSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OtaSection:
+    """Images of firmware for the building; off where there is no trust document."""
+
+    trust_file: str = option(
+        "", "First trust document. Empty: `ota/trust.cbor` in the state folder, if any."
+    )
+    images_bytes_max: int = option(
+        256 * 1024**2, "Images kept, in bytes; those that no head names go first.", low=1024**2
+    )
+    broadcast_from: int = option(
+        3, "Sensors that want an image at a time make it a broadcast.", low=2, high=10_000
+    )
+    broadcast_bytes_per_s: float = option(
+        1_000_000.0, "Pace of a broadcast, so that readings keep theirs.", low=1000.0
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewaySettings:
     """Everything that `plantroom gateway run` can be told."""
 
@@ -208,6 +226,7 @@ class GatewaySettings:
     bridge: BridgeSection = section(BridgeSection)
     identity: IdentitySection = section(IdentitySection)
     federation: FederationSection = section(FederationSection)
+    ota: OtaSection = section(OtaSection)
     http: HttpSection = section(HttpSection)
     views: ViewsSection = section(ViewsSection)
     policy: GatewayPolicySection = section(GatewayPolicySection)
