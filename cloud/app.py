@@ -23,7 +23,7 @@ from plantroom.certs import admission, issuing
 from plantroom.certs.holder import OwnSource, known
 from plantroom.certs.issuing import Issuing
 from plantroom.certs.statements import Statements
-from plantroom.cloud import catalog, identities, ota, ota_service, trust
+from plantroom.cloud import catalog, identities, ota, ota_service, policing, trust
 from plantroom.cloud.accepted import Accepted
 from plantroom.cloud.devices import PRESENCE_FILTER, Devices
 from plantroom.cloud.identities import FRONT, INGESTION
@@ -39,8 +39,7 @@ from plantroom.cloud.state_folder import StateFolder
 from plantroom.cloud.status import Status
 from plantroom.cloud.store import Store, StoreReader
 from plantroom.cloud.trust import Trust
-from plantroom.policies import desk
-from plantroom.policies.desk import PolicyDesk, World
+from plantroom.policies.desk import PolicyDesk
 from plantroom.views import web
 from plantroom.views.board import Board
 from plantroom.views.view_topics import ViewTopics
@@ -155,7 +154,9 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
         stack.callback(store.close)
         accepted = Accepted(folder.accepted, clock=clock, random_bits=secrets.randbits)
         stack.callback(accepted.close)
-        policy = await stack.enter_async_context(_policy(settings, folder, front))
+        policy = await stack.enter_async_context(
+            policing.opened(settings, folder.root, front, authority)
+        )
         watch = admission.RegistryWatch(registry, policy, period_s=settings.policy.poll_s)
         watch.load()
         broker = Broker(
@@ -187,19 +188,6 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
             updates=updates,
             update_identity=updater,
         )
-
-
-def _policy(
-    settings: CloudSettings, folder: StateFolder, front: OwnSource
-) -> contextlib.AbstractAsyncContextManager[PolicyDesk]:
-    world = World(
-        clock=SystemClock(),
-        label=str(identities.service_id(settings.agent.trust_domain, FRONT)),
-        cloud_trust_domain=settings.agent.trust_domain,
-        state=folder.root,
-        identity=front,
-    )
-    return desk.opened(settings.policy, world)
 
 
 async def _run(parts: _Parts) -> None:

@@ -141,6 +141,15 @@ class ViewsSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CloudPolicySection(PolicySection):
+    """Who decides what a client may do."""
+
+    server_folder: str = option(
+        "", "Folder in which this issuer keeps an SVID for the OPA server. Empty: it has its own."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogSection:
     """What is logged, and where to."""
 
@@ -162,7 +171,7 @@ class CloudSettings:
     ota: OtaSection = section(OtaSection)
     http: HttpSection = section(HttpSection)
     views: ViewsSection = section(ViewsSection)
-    policy: PolicySection = section(PolicySection)
+    policy: CloudPolicySection = section(CloudPolicySection)
     log: LogSection = section(LogSection)
 
 

