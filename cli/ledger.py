@@ -1,4 +1,4 @@
-"""`plantroom ledger show|verify|export`: the books, and whether they close."""
+"""`plantroom ledger show|verify|export|renew-store`: the books, and whether they close."""
 
 import argparse
 from typing import Any
@@ -18,7 +18,7 @@ _HEAD = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the three."""
+    """Add them all."""
     commands = subcommands(parser)
     for name, text, run in (
         ("show", "print the books, one line for each device and epoch", show),
@@ -27,6 +27,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     ):
         command = subcommand(commands, name, text, run)
         command.add_argument("--device", metavar="ID", help="only this one: hvac-001")
+    subcommand(
+        commands,
+        "renew-store",
+        "name the cloud's store anew once it was restored from a backup: gateways refill it",
+        renew_store,
+    )
 
 
 def show(options: argparse.Namespace) -> int:
@@ -81,6 +87,15 @@ def export(options: argparse.Namespace) -> int:
     """Print everything that both sides know."""
     for account in _chosen(options, ledger.accounts(layout_of(options))):
         output.document(plain(account))
+    return 0
+
+
+def renew_store(options: argparse.Namespace) -> int:
+    """Say that the store was restored."""
+    former, new = ledger.renew_store(layout_of(options))
+    if options.json:
+        output.document({"former": former, "store_id": new})
+    output.note(f"the store {former} is {new} now; its gateways send again what they still have")
     return 0
 
 

@@ -6,6 +6,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from plantroom.cloud import restoring
+from plantroom.cloud.state_folder import StateFolder
 from plantroom.cloud.store import StoredBook, StoreReader
 from plantroom.gateway import books, verifying
 from plantroom.lab import app, audit
@@ -56,6 +58,11 @@ def _missing(
             key = account.device, account.epoch
             for first, last in verifying.missing(connection, *key, account.queued):
                 yield *key, Fault(first, last, "neither stored nor in the queue, as is booked")
+
+
+def renew_store(layout: Layout) -> tuple[str, str]:
+    """Give the cloud's store a new name after it was restored; see `cloud.restoring.renew`."""
+    return restoring.renew(layout.store, StateFolder(layout.cloud).lock)
 
 
 @contextmanager

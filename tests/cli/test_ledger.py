@@ -51,3 +51,13 @@ def test_a_changed_value_is_found(run: Run, store: Path) -> None:
     ran = run("ledger", "verify")
     assert ran.code == 1
     assert "altered" in ran.out
+
+
+def test_a_store_that_was_restored_is_named_anew(run: Run, store: Path) -> None:
+    assert run("ledger", "renew-store").code != 0
+    put(store, hvac_reading(0))
+    ran = run("ledger", "renew-store", "--json")
+    assert ran.code == 0
+    said = json.loads(ran.out)
+    assert said["former"] != said["store_id"]
+    assert run("ledger", "verify").code == 0
