@@ -9,6 +9,7 @@ from plantroom.certs import admission
 from plantroom.certs.authority import Authority
 from plantroom.certs.bundle import all_to_json
 from plantroom.certs.roles import SERVICES
+from plantroom.certs.workload_api import WorkloadApiSource
 from plantroom.cloud import identities
 from plantroom.cloud.identities import FRONT, INGESTION
 from plantroom.cloud.settings import CloudSettings
@@ -52,6 +53,20 @@ def test_bundles_are_read_where_they_are_and_missed_only_where_named(tmp_path: P
     )
     with pytest.raises(IdentityError, match="no such bundle file"):
         identities.known_bundles(named, folder)
+
+
+def test_where_spire_is_the_issuer_every_service_has_its_svid_from_the_agent(
+    tmp_path: Path,
+) -> None:
+    section = replace(SETTINGS.identity, provider="workload-api", workload_api="unix:/c.sock")
+    spire = replace(SETTINGS, identity=section)
+    folder = StateFolder(tmp_path)
+    assert identities.open_authority(spire, folder, SystemClock()) is None
+    assert not folder.authority.exists()
+    for name in SERVICES:
+        source = identities.source_of(name, spire, None, {})
+        assert isinstance(source, WorkloadApiSource)
+        assert source._spiffe_id == identities.service_id(TRUST_DOMAIN, name)
 
 
 def test_only_the_front_serves_under_host_names(tmp_path: Path) -> None:

@@ -51,3 +51,10 @@ def test_a_trust_domain_that_is_none_is_said_before_it_starts(tmp_path: Path) ->
     file.write_text('[agent]\ntrust_domain = "BAD!"\n')
     with pytest.raises(ConfigError, match=r"cloud\.toml.*agent\.trust_domain"):
         read(file, {})
+
+
+def test_who_is_no_issuer_serves_no_workload_api(tmp_path: Path) -> None:
+    file = tmp_path / "cloud.toml"
+    file.write_text('[identity]\nprovider = "workload-api"\nworkload_socket = "/s"\n')
+    with pytest.raises(ConfigError, match=r"workload_socket needs an issuer.*cloud\.toml"):
+        read(file, {})

@@ -1,4 +1,6 @@
 import asyncio
+import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,8 +8,11 @@ import pytest
 
 from plantroom.certs import admission
 from plantroom.certs.authority import Authority
+from plantroom.certs.embedded import EmbeddedSource
 from plantroom.certs.enrolled import write_bundles
+from plantroom.certs.holder import IdentityHolder
 from plantroom.certs.registry import Registry
+from plantroom.certs.workload_api import WorkloadApiSource
 from plantroom.gateway import identities
 from plantroom.gateway.identities import Names
 from plantroom.gateway.settings import GatewaySettings
@@ -15,7 +20,8 @@ from plantroom.gateway.state_folder import StateFolder
 from plantroom.policies.embedded import EmbeddedPoint
 from plantroom.wire import settings, tls
 from plantroom.wire.clock import SystemClock
-from plantroom.wire.errors import IdentityError
+from plantroom.wire.errors import ConfigError, IdentityError
+from plantroom.wire.identity import Principal
 from plantroom.wire.policy import Question
 from plantroom.wire.spiffe import SpiffeId
 
@@ -44,6 +50,7 @@ def test_before_it_is_enrolled_it_serves_and_trusts_the_bundles_it_was_given(
         with pytest.raises(IdentityError):
             cloud.current()
         building = identities.building_source(loaded, folder, (authority, registry), cloud, names)
+        assert isinstance(building, EmbeddedSource)
         current = building.current()
         assert set(current.bundles) == {BUILDING, CLOUD}
         assert registry.show(names.building).role == "gateway"
@@ -59,6 +66,47 @@ def test_before_it_is_enrolled_it_serves_and_trusts_the_bundles_it_was_given(
         registry.close()
 
     asyncio.run(scenario())
+
+
+def workload_settings(**values: str) -> GatewaySettings:
+    section = replace(GatewaySettings().identity, provider="workload-api", **values)  # type: ignore[arg-type]
+    return replace(GatewaySettings(), identity=section)
+
+
+def test_where_spire_is_the_issuer_both_identities_come_from_its_agents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = workload_settings(workload_api="unix:/b.sock", cloud_workload_api="unix:/c.sock")
+    folder, clock, names = StateFolder(tmp_path / "gw"), SystemClock(), Names.of(loaded)
+    assert identities.open_authority(loaded, folder, clock) is None
+    assert not folder.authority.exists()
+    with contextlib.closing(Registry.open(tmp_path / "registry.db")) as registry:
+        cloud = identities.cloud_source(loaded, folder, names, clock)
+        building = identities.building_source(loaded, folder, (None, registry), cloud, names)
+        assert isinstance(cloud, WorkloadApiSource)
+        assert isinstance(building, WorkloadApiSource)
+        assert (building._path, cloud._path) == (Path("/b.sock"), Path("/c.sock"))
+        monkeypatch.setenv("SPIFFE_ENDPOINT_SOCKET", "unix:/from-variable.sock")
+        other = workload_settings(cloud_workload_api="unix:/c.sock")
+        building = identities.building_source(other, folder, (None, registry), cloud, names)
+        assert isinstance(building, WorkloadApiSource)
+        assert building._path == Path("/from-variable.sock")
+        with pytest.raises(ConfigError, match="not unix:/absolute/path"):
+            identities.cloud_source(workload_settings(), folder, names, clock)
+
+
+def test_whom_spire_vouches_for_is_registered_and_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sensor = SpiffeId(BUILDING, "agent/new-1")
+    principal = Principal(spiffe_id=sensor, serial="00", not_after_s=0)
+    monkeypatch.setattr(admission, "admit", lambda *_: lambda _connection: principal)
+    with contextlib.closing(Registry.open(tmp_path / "registry.db")) as registry:
+        source = IdentityHolder()
+        identities.admit(GatewaySettings(), registry, source, None)(None)
+        assert registry.list() == ()
+        identities.admit(workload_settings(), registry, source, None)(None)
+        assert [entry.spiffe_id for entry in registry.list()] == [sensor]
 
 
 def test_policy_follows_the_registry_file(tmp_path: Path, lab: Any) -> None:

@@ -90,3 +90,10 @@ def test_http_is_for_this_machine_unless_it_is_over_tls(
     host: str, tls: str, *, needed: bool
 ) -> None:
     assert HttpSection(host=host, tls=tls).needs_tls is needed
+
+
+def test_who_is_no_issuer_serves_no_workload_api(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text('[identity]\nprovider = "workload-api"\nworkload_socket = "/s"\n')
+    with pytest.raises(ConfigError, match=r"workload_socket needs an issuer.*gateway\.toml"):
+        read(file, {})

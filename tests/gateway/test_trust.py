@@ -51,6 +51,7 @@ def test_a_gateway_publishes_on_its_site_and_alarms_what_it_refuses(tmp_path: Pa
         )
         async with contextlib.AsyncExitStack() as stack:
             opened = trust.opened(stack, folder, authority, building, BUILDING)
+            assert opened.issuers is not None
             assert opened.issuers() == frozenset()
             made = opened.statements(settings, Names.of(settings), publish=publish, asking=alarms)
             assert made is not None
