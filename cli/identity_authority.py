@@ -11,7 +11,7 @@ from plantroom.certs.authority_hsm import Place
 from plantroom.certs.authority_rotation import RootStatus, Rotation
 from plantroom.cli import output
 from plantroom.cli.options import layout_of, subcommand, subcommands
-from plantroom.lab import issuers
+from plantroom.lab import identities, issuers
 from plantroom.lab.building import TRUST_DOMAIN
 from plantroom.wire.errors import UsageError
 from plantroom.wire.rfc3339 import format_us
@@ -138,6 +138,7 @@ def _read(path: Path) -> bytes:
 
 
 def _say(options: argparse.Namespace, name: str, state: str) -> int:
+    identities.refresh_people(layout_of(options))
     if options.json:
         output.document({"trust_domain": options.trust_domain, "root": name, "state": state})
     else:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from plantroom.certs import enrolled
 from plantroom.certs.registry import Registry
-from plantroom.certs.roles import CLOUD_TRUST_DOMAIN
 from plantroom.lab import issuers, people
 from plantroom.lab.building import (
     CLOUD_IDS,
@@ -53,12 +52,19 @@ def prepare(layout: Layout, devices: tuple[Device, ...]) -> frozenset[str]:
             for device in devices
             if _let_join(registry, device.spiffe_id, layout.device_identity(device.name), bundles)
         )
+    refresh_people(layout)
+    return admitted
+
+
+def refresh_people(layout: Layout) -> None:
+    """Give people's tools certificates that last a while, and the roots of now."""
+    below, above = issuers.building(layout).authority(), issuers.cloud(layout).authority()
+    bundles = {below.trust_domain: below.bundle()}
     for credentials, person in (
         (layout.inspector, INSPECTOR_ID),
         (layout.operator, OPERATOR_ID),
     ):
-        people.ensure(credentials, person, authorities[CLOUD_TRUST_DOMAIN], bundles)
-    return admitted
+        people.ensure(credentials, person, above, bundles)
 
 
 def _tell_list(teller: Issuer, hearer: Issuer) -> None:

@@ -27,13 +27,13 @@ def ensure(
 ) -> None:
     """Write this person's files, unless they are there with at least half their life left.
 
-    `bundles`: those of the other trust domains.
+    And with the roots of now. `bundles`: those of the other trust domains.
     """
     folder = credentials.cert.parent
-    if _is_fresh(credentials, spiffe_id):
+    everybody = {**bundles, authority.trust_domain: authority.bundle()}
+    if _is_fresh(credentials, spiffe_id, everybody):
         return
     write_folder(authority, spiffe_id, folder, bundles=bundles, ttl_s=TTL_S)
-    everybody = {**bundles, authority.trust_domain: authority.bundle()}
     atomic.write(credentials.bundles, bundle.all_to_json(everybody), mode=atomic.PUBLIC)
 
 
@@ -43,13 +43,15 @@ def write(credentials: Credentials, svid: Svid, bundles: Mapping[str, TrustBundl
     atomic.write(credentials.bundles, bundle.all_to_json(bundles), mode=atomic.PUBLIC)
 
 
-def _is_fresh(credentials: Credentials, spiffe_id: SpiffeId) -> bool:
+def _is_fresh(
+    credentials: Credentials, spiffe_id: SpiffeId, bundles: Mapping[str, TrustBundle]
+) -> bool:
     try:
         svid = _read(credentials)
-        _bytes(credentials.bundles)
+        known = bundle.all_from_json(_bytes(credentials.bundles))
     except (IdentityError, UnreachableError):
         return False
-    return svid.spiffe_id == spiffe_id and not _is_due(svid)
+    return svid.spiffe_id == spiffe_id and known == bundles and not _is_due(svid)
 
 
 def _is_due(svid: Svid) -> bool:

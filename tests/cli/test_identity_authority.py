@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from tests.cli.conftest import Run
 
@@ -46,3 +47,17 @@ def test_a_request_is_printed_and_a_chain_that_is_none_refused(run: Run, tmp_pat
 def test_options_that_belong_together_are_asked_for_together(run: Run, tmp_path: Path) -> None:
     assert run("identity", "authority", "prepare", "--hsm-token", "t").code == 2
     assert run("identity", "authority", "prepare", "--key", str(tmp_path / "k.pem")).code == 2
+
+
+def test_peoples_tools_know_the_roots_of_now(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "state" / "operator"
+    before = (folder / "bundles.json").read_text()
+    for step in (("prepare",), ("activate", "--force"), ("retire", "--force")):
+        assert run("identity", "authority", *step, *CLOUD).code == 0
+    after = (folder / "bundles.json").read_text()
+    assert json.loads(after).keys() == json.loads(before).keys()
+    assert after != before
+    certificate = (folder / "cert.pem").read_bytes()
+    root = run("identity", "bundle", "show", *CLOUD).out.encode()
+    leaf, signer = (x509.load_pem_x509_certificate(part) for part in (certificate, root))
+    leaf.verify_directly_issued_by(signer)
