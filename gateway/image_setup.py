@@ -12,7 +12,7 @@ from plantroom.wire.errors import ConfigError, RejectedError
 _TRUST_BYTES_MAX = 64 * 1024
 
 
-def of(
+def of(  # noqa: PLR0913 -- what the stage rests on, each named
     section: OtaSection,
     folder: Path,
     *,

@@ -18,6 +18,7 @@ from plantroom.wire.errors import ConfigError
 T = TypeVar("T")
 PREFIX = "PLANTROOM_"
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+_LISTS = {str: ("a list of texts", '["…", "…"]'), int: ("a list of whole numbers", "[0, 1]")}
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
@@ -123,7 +124,10 @@ def _from_text(text: str, wanted: Any, variable: str) -> Any:
             _WORDS[wanted], "environment", variable, f"{text!r} is not; change or unset it"
         ) from None
     if typing.get_origin(wanted) is tuple:
-        return [part.strip() for part in text.split(",") if part.strip()]
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        if typing.get_args(wanted)[0] is str:
+            return parts
+        return [int(part) if part.lstrip("-").isdecimal() else part for part in parts]
     if typing.get_origin(wanted) is dict:
         pairs = [part.partition("=") for part in text.split(",") if part.strip()]
         if not all(equals for _, equals, _ in pairs):
@@ -137,8 +141,10 @@ def _from_text(text: str, wanted: Any, variable: str) -> Any:
 def _checked(value: Any, wanted: Any, field: Any, source: str, key: str) -> Any:
     origin = typing.get_origin(wanted)
     if origin is tuple:
-        if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
-            raise _expected("a list of texts", source, key, 'write it as ["…", "…"]')
+        kind = typing.get_args(wanted)[0]
+        if not isinstance(value, list) or not all(type(part) is kind for part in value):
+            what, example = _LISTS[kind]
+            raise _expected(what, source, key, f"write it as {example}")
         return tuple(value)
     if origin is dict:
         if not isinstance(value, dict) or not all(isinstance(part, str) for part in value.values()):

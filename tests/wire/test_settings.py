@@ -172,3 +172,25 @@ def test_any_text_as_a_default_makes_a_sample_that_loads(text: str) -> None:
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_any_number_as_a_default_makes_a_sample_that_loads(value: float) -> None:
     assert tomllib.loads(f"x = {settings.toml(value)}") == {"x": value}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registers:
+    numbers: tuple[int, ...] = option((0, 7), "Which.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chip:
+    tpm: Registers = section(Registers)
+
+
+def test_a_list_of_numbers_is_read_from_file_and_environment(tmp_path: Path) -> None:
+    path = tmp_path / "chip.toml"
+    path.write_text("[tpm]\nnumbers = [1, 2]\n")
+    assert load(Chip, path, {}).tpm.numbers == (1, 2)
+    assert load(Chip, None, {"PLANTROOM_TPM_NUMBERS": "3, 4"}).tpm.numbers == (3, 4)
+    with pytest.raises(ConfigError, match="a list of whole numbers"):
+        load(Chip, None, {"PLANTROOM_TPM_NUMBERS": "3, x"})
+    path.write_text("[tpm]\nnumbers = [true]\n")
+    with pytest.raises(ConfigError, match=r"write it as \[0, 1\]"):
+        load(Chip, path, {})
