@@ -2,10 +2,11 @@
 
 import argparse
 import string
+from typing import Any
 
 from plantroom.cli import output
 from plantroom.cli.options import layout_of, subcommand, subcommands
-from plantroom.lab import fleet
+from plantroom.lab import fleet, issuers
 from plantroom.lab.building import TRUST_DOMAIN
 from plantroom.wire.errors import CheckFailedError, SpiffeIdError
 from plantroom.wire.spiffe import SpiffeId
@@ -56,19 +57,25 @@ def list_devices(options: argparse.Namespace) -> int:
         output.document({"devices": found})
         return 0
     states = {None: "unknown", True: "online", False: "offline"}
+    by_spire = issuers.responsible(layout_of(options), TRUST_DOMAIN).agent is not None
     rows = [
         (
             one["device"],
             one["role"],
             one["status"],
             states[one["online"]],
-            one["svid"]["not_after"] if one["svid"] else _UNISSUED.get(one["role"], "never issued"),
+            "SPIRE renews it" if by_spire else _expires(one),
             one["spiffe_id"],
         )
         for one in found
     ]
     output.table(("DEVICE", "ROLE", "STATUS", "LINK", "SVID EXPIRES", "SPIFFE ID"), rows)
     return 0
+
+
+def _expires(device: dict[str, Any]) -> str:
+    svid = device["svid"]
+    return str(svid["not_after"]) if svid else _UNISSUED.get(device["role"], "never issued")
 
 
 def revoke_device(options: argparse.Namespace) -> int:

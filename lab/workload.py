@@ -24,7 +24,7 @@ from plantroom.lab.building import (
 )
 from plantroom.lab.flags import WORKLOAD_API, Flags
 from plantroom.lab.layout import Layout
-from plantroom.wire.errors import IdentityError, PlantroomError, UsageError
+from plantroom.wire.errors import IdentityError, UnreachableError, UsageError
 from plantroom.wire.identity import Svid
 from plantroom.wire.spiffe import SpiffeId
 
@@ -86,7 +86,11 @@ class Missing:
 
 
 def missing(sockets: Sockets, devices: Iterable[Device]) -> tuple[Missing, ...]:
-    """Ask both agents, as this process, and return what is wanted and not given. Blocks."""
+    """Ask both agents, as this process, and return what is wanted and not given. Blocks.
+
+    Raises:
+        IdentityError: when a socket is a link or a stranger's, or what listens there is no agent.
+    """
     below = (GATEWAY_ID, *(device.spiffe_id for device in devices))
     above = (FRONT_ID, INGESTION_ID, UPLINK_ID, *PEOPLE)
     asked = [_missing_at(sockets.building, below), _missing_at(sockets.cloud, above)]
@@ -101,7 +105,7 @@ def only_people(lacking: Iterable[Missing]) -> bool:
 def _missing_at(path: Path, wanted: tuple[SpiffeId, ...]) -> Missing:
     try:
         given = set(workload_ask.svids(path).names)
-    except PlantroomError as error:
+    except UnreachableError as error:
         return Missing(path=path, spiffe_ids=wanted, trouble=f"{error.what}, {path}")
     lacking = tuple(one for one in wanted if str(one) not in given)
     return Missing(path=path, spiffe_ids=lacking)

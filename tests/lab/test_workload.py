@@ -49,6 +49,10 @@ def test_what_is_missing_is_named_with_the_socket_that_does_not_give_it(
     gone = workload.missing(Sockets(tmp_path / "none.sock", above.path), DEVICES)
     assert "no socket: No such file" in str(gone[0])
     assert gone[0].spiffe_ids == BELOW
+    link = tmp_path / "link.sock"
+    link.symlink_to(below.path)
+    with pytest.raises(IdentityError, match=f"it is a link, not a socket, {link}"):
+        workload.missing(Sockets(link, above.path), DEVICES)
 
 
 def test_a_long_list_of_missing_ids_is_cut_short() -> None:
