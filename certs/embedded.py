@@ -71,6 +71,10 @@ class EmbeddedSource(IdentityHolder):
         self._generation = self._authority.generation
         return self.publish(svid, self._bundles())
 
+    def renewals(self) -> Schedule:
+        """Say when it renews next, and how that goes."""
+        return self.schedule
+
     def set_bundle(self, bundle: TrustBundle) -> bool:
         """Trust another domain by this bundle; False if it is older than the one that is known."""
         known = self._foreign.get(bundle.trust_domain)

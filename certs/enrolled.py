@@ -1,13 +1,15 @@
 """An identity that was enrolled for, kept in a folder: the device's, and a gateway's in the cloud.
 
 Files: `svid.pem`, `key.pem` (0600), `bundles.json`, and before the first enrolment `join-token`
-(a token or a join code); `bundle-sha256` where the bundle itself was not given.
+(a token or a join code); `bundle-sha256` where the bundle itself was not given; `last-error` while
+renewal fails.
 While a request is under way its key and CSR wait in `key.new.pem` and `csr.new.pem`: asked again
 with the same key, the server gives the answer that was lost; and after a crash between the two
 renames the key that belongs to `svid.pem` is found. Blocking and light: no asyncio, no
 `cryptography`.
 """
 
+import contextlib
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -21,13 +23,19 @@ from plantroom.certs.key_helper import KeyAndRequest
 from plantroom.certs.renewal import Schedule
 from plantroom.certs.time_floor import TimeFloor
 from plantroom.wire.clock import Clock, SystemClock
-from plantroom.wire.errors import IdentityError, PlantroomError, RefusedError, UnreachableError
+from plantroom.wire.errors import (
+    IdentityError,
+    PlantroomError,
+    RefusedError,
+    StorageError,
+    UnreachableError,
+)
 from plantroom.wire.identity import Identity, Svid, TrustBundle
 from plantroom.wire.spiffe import SpiffeId
 
 SVID_FILE, KEY_FILE, BUNDLES_FILE = "svid.pem", "key.pem", "bundles.json"
 TOKEN_FILE, NEW_KEY_FILE, NEW_CSR_FILE = "join-token", "key.new.pem", "csr.new.pem"
-PIN_FILE = "bundle-sha256"
+PIN_FILE, ERROR_FILE = "bundle-sha256", "last-error"
 _FILE_BYTES_MAX = 1024 * 1024
 
 
@@ -108,8 +116,10 @@ class EnrolledSource:
             svid = self._ask()
         except PlantroomError as error:
             self.schedule.failed(self.floor.wall_us() / 1e6, error)
+            self._remember(str(error))
             raise
         self._svid = svid
+        atomic.remove(self._folder / ERROR_FILE)
         self.floor.learn(svid.not_before_s)
         self._revision += 1
         self.schedule.renewed(svid.not_before_s, svid.not_after_s)
@@ -221,6 +231,13 @@ class EnrolledSource:
         except IdentityError:
             self._set_aside(SVID_FILE)
             return None
+
+    def _remember(self, text: str) -> None:
+        """Keep why the last renewal failed, for `identity svid show`; once for the same reason."""
+        data = text.encode() + b"\n"
+        with contextlib.suppress(StorageError):  # the failure itself is what counts
+            if self._read(ERROR_FILE) != data:
+                atomic.write(self._folder / ERROR_FILE, data, mode=atomic.PUBLIC)
 
     def _set_aside(self, name: str) -> None:
         """Keep a damaged file for who wants to look; the agent goes on and says what is missing."""

@@ -5,6 +5,7 @@ import logging
 
 from plantroom.certs.enrolled import EnrolledSource
 from plantroom.certs.holder import IdentityHolder
+from plantroom.certs.renewal import Schedule
 from plantroom.wire.clock import Clock, SystemClock
 from plantroom.wire.errors import IdentityError, PlantroomError
 
@@ -24,6 +25,10 @@ class AsyncEnrolled(IdentityHolder):
         except IdentityError:
             return  # `changed` waits until `run` has enrolled
         self.publish(identity.svid, identity.bundles)
+
+    def renewals(self) -> Schedule:
+        """Say when it renews next, and how that goes."""
+        return self.source.schedule
 
     async def run(self) -> None:
         """Enrol and renew for ever; a failure is retried, and said in the log."""

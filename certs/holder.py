@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Protocol
 
+from plantroom.certs.renewal import Schedule
 from plantroom.wire.errors import IdentityError
 from plantroom.wire.identity import Identity, IdentitySource, Svid, TrustBundle
 
@@ -14,6 +15,10 @@ class RunningSource(IdentitySource, Protocol):
 
     async def run(self) -> None:
         """Get and renew the identity for ever."""
+        ...
+
+    def renewals(self) -> Schedule | None:
+        """Say when it renews next, and how that goes; None where another decides."""
         ...
 
 
@@ -56,6 +61,10 @@ class IdentityHolder:
         if self._identity is None:
             raise IdentityError("there is no SVID yet", reason="no-svid")
         return self._identity
+
+    def renewals(self) -> Schedule | None:
+        """Say when it renews next, and how that goes; None where another decides."""
+        return None
 
     async def changed(self, revision: int) -> Identity:
         """Wait for an identity newer than `revision`, and return it."""

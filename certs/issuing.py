@@ -1,18 +1,23 @@
 """What an issuer of one's own offers to others: the enrolment port, and the SPIFFE Workload API.
 
-Where somebody else is the issuer (SPIRE) there is nothing to offer, and nothing is opened.
+Where somebody else is the issuer (SPIRE) there is nothing to offer. Whether SVIDs are renewed in
+time is watched in either case.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from plantroom.certs import attestation as attesting
+from plantroom.certs import svid_watch
 from plantroom.certs.authority import Authority
-from plantroom.certs.enrolment_server import EnrolmentServer, Granted
+from plantroom.certs.enrolment_server import EnrolmentServer
+from plantroom.certs.holder import RunningSource
 from plantroom.certs.registry import Registry
+from plantroom.certs.svid_watch import Say, SvidWatch
+from plantroom.certs.time_floor import TimeFloor
 from plantroom.certs.workload_offers import Offers
 from plantroom.certs.workload_server import WorkloadServer
 from plantroom.wire.clock import Clock
@@ -50,15 +55,17 @@ class IssuerSection(Protocol):
 
 
 class Issuing:
-    """Nothing, one or both of the two; `start` listens for enrolment, `run` serves workloads."""
+    """Nothing, one or both of the two; `start` listens for enrolment, `run` does the rest."""
 
     def __init__(
         self,
         settings: IssuerSection,
+        svids: SvidWatch,
         enrolment: EnrolmentServer | None = None,
         workload: WorkloadServer | None = None,
     ) -> None:
         self._settings = settings
+        self._svids = svids
         self._enrolment = enrolment
         self._workload = workload
 
@@ -72,40 +79,55 @@ class Issuing:
             return None
         return await self._enrolment.start(self._settings.enrol_host, self._settings.enrol_port)
 
-    async def run(self) -> None:
-        """Serve the Workload API for ever, if there is one.
+    async def run(self, say: Say) -> None:
+        """Watch SVIDs, and serve the Workload API, for ever; `say` publishes alarms.
 
         Raises:
-            ConfigError: when its socket cannot be made there.
+            ConfigError: when the Workload API's socket cannot be made there.
         """
-        if self._workload is not None:
-            await self._workload.run()
-        await asyncio.get_running_loop().create_future()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._svids.run(say), name="certs.svids")
+            if self._workload is not None:
+                tasks.create_task(self._workload.run(), name="certs.workload")
 
     def metrics(self) -> list[Metric]:
         """Return the figures of what is offered."""
-        parts = [part for part in (self._enrolment, self._workload) if part is not None]
+        found = (self._svids, self._enrolment, self._workload)
+        parts = [part for part in found if part is not None]
         return [metric for part in parts for metric in part.metrics()]
 
 
 @contextlib.asynccontextmanager
-async def opened(  # noqa: PLR0913 -- its collaborators
+async def opened(
     authority: Authority | None,
     registry: Registry,
-    source: IdentitySource,
+    sources: Sequence[RunningSource],
     settings: IssuerSection,
     *,
-    clock: Clock,
-    granted: Granted | None = None,
+    clock: TimeFloor,
 ) -> AsyncIterator[Issuing]:
-    """Open what the settings say; `source` says who we are, `granted` hears of every enrolment.
+    """Open what the settings say; the first of `sources` says who we are to those who ask.
 
     Raises:
         ConfigError: when a setting cannot be.
     """
-    if authority is None:
-        yield Issuing(settings)
-        return
+    with svid_watch.opened(registry, sources, clock) as svids:
+        if authority is None:
+            yield Issuing(settings, svids)
+            return
+        async with _offered(authority, registry, sources[0], settings, svids, clock) as found:
+            yield found
+
+
+@contextlib.asynccontextmanager
+async def _offered(  # noqa: PLR0913, PLR0917 -- its collaborators
+    authority: Authority,
+    registry: Registry,
+    source: IdentitySource,
+    settings: IssuerSection,
+    svids: SvidWatch,
+    clock: Clock,
+) -> AsyncIterator[Issuing]:
     chips = attesting.opened(
         registry, ca_file=settings.tpm_ca_file, pcrs=settings.tpm_pcrs, clock=clock
     )
@@ -115,6 +137,6 @@ async def opened(  # noqa: PLR0913 -- its collaborators
         workload = WorkloadServer(offers, Path(settings.workload_socket))
     with chips as attestation:
         async with EnrolmentServer(
-            authority, registry, source, clock=clock, attestation=attestation, granted=granted
+            authority, registry, source, clock=clock, attestation=attestation, granted=svids.granted
         ) as enrolment:
-            yield Issuing(settings, enrolment, workload)
+            yield Issuing(settings, svids, enrolment, workload)

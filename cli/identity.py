@@ -13,10 +13,9 @@ from plantroom.cli import (
     output,
 )
 from plantroom.cli.options import layout_of, spiffe_id, subcommand, subcommands
-from plantroom.lab import issuers, workload
+from plantroom.lab import issuers, svids
 from plantroom.lab.building import TRUST_DOMAIN
 from plantroom.wire.rfc3339 import format_us
-from plantroom.wire.spiffe import SpiffeId
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     identity_chips.configure(nouns)
     identity_bundle.configure(nouns.add_parser("bundle", help="trust bundles"))
     svids = subcommands(nouns.add_parser("svid", help="issued SVIDs"))
-    svid = subcommand(svids, "show", "print the newest SVID's serial and expiry", show_svid)
+    svid = subcommand(svids, "show", "print the newest SVIDs: serial, expiry, renewal", show_svid)
     svid.add_argument("spiffe_id", metavar="SPIFFE_ID", nargs="?", type=spiffe_id)
 
 
@@ -121,42 +120,8 @@ def delete_entry(options: argparse.Namespace) -> int:
 
 
 def show_svid(options: argparse.Namespace) -> int:
-    """Print what was issued last, for one ID or for all of the building's entries."""
-    trust_domain = options.spiffe_id.trust_domain if options.spiffe_id else TRUST_DOMAIN
-    issuer = _issuer(options, trust_domain)
-    if issuer.agent is not None:
-        given = workload.given(issuer.agent, options.spiffe_id)
-        return _print(
-            options,
-            [
-                _svid(one.spiffe_id, one.serial, one.not_before_s * 1_000_000, one.not_after_s)
-                for one in given
-            ],
-        )
-    with issuer.registry() as registry:
-        wanted = (
-            [registry.show(options.spiffe_id).spiffe_id]
-            if options.spiffe_id
-            else [entry.spiffe_id for entry in registry.list()]
-        )
-        found = [registry.last_issued(one) for one in wanted]
-    return _print(
-        options,
-        [
-            _svid(one.spiffe_id, one.serial, one.at_us, one.not_after_s)
-            for one in found
-            if one is not None
-        ],
-    )
-
-
-def _svid(spiffe_id: SpiffeId, serial: str, at_us: int, not_after_s: int) -> dict[str, Any]:
-    return {
-        "spiffe_id": str(spiffe_id),
-        "serial": serial,
-        "issued_at": format_us(at_us),
-        "not_after": format_us(not_after_s * 1_000_000),
-    }
+    """Print who has which SVID, by whom, until when, and how its renewal goes."""
+    return _print(options, svids.shown(layout_of(options), options.spiffe_id))
 
 
 def _plain(entry: Entry) -> dict[str, Any]:

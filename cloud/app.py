@@ -23,6 +23,7 @@ from plantroom.certs import admission, issuing
 from plantroom.certs.holder import OwnSource, known
 from plantroom.certs.issuing import Issuing
 from plantroom.certs.statements import Statements
+from plantroom.certs.time_floor import TimeFloor
 from plantroom.cloud import catalog, identities, ota, ota_service, policing, trust
 from plantroom.cloud.accepted import Accepted
 from plantroom.cloud.devices import PRESENCE_FILTER, Devices
@@ -121,7 +122,8 @@ class _Parts:
 @contextlib.asynccontextmanager
 async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator[_Parts]:
     """Open storage, identity, policy, and the servers, which do not listen yet."""
-    clock, trust_domain = SystemClock(), settings.agent.trust_domain
+    clock = TimeFloor(SystemClock(), folder.time_floor)
+    trust_domain = settings.agent.trust_domain
     async with contextlib.AsyncExitStack() as stack:
         registry = identities.open_registry(settings, folder)
         stack.callback(registry.close)
@@ -181,7 +183,9 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
             accepted=accepted,
             broker=await stack.enter_async_context(administered(broker, folder.broker_socket)),
             issuing=await stack.enter_async_context(
-                issuing.opened(authority, registry, front, settings.identity, clock=clock)
+                issuing.opened(
+                    authority, registry, (front, ingestion), settings.identity, clock=clock
+                )
             ),
             board=board,
             devices=Devices(board),
@@ -230,7 +234,9 @@ async def _run(parts: _Parts) -> None:
             start("statements", statements.run())
         start("policy", parts.policy.run(partial(_alarm, parts)))
         start("front-identity", parts.front.run())
-        start("issue", parts.issuing.run())
+        trust_domain = settings.agent.trust_domain
+        cry = identities.crying(parts.broker.publish, trust_domain, parts.clock)
+        start("issue", parts.issuing.run(cry))
         start("ingest-identity", parts.ingestion.run())
         start("rotation", admission.rotate(parts.front, context))
         start("ingest", link.run())

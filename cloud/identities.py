@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,23 @@ from plantroom.certs.bundle import all_from_json
 from plantroom.certs.embedded import EmbeddedSource
 from plantroom.certs.holder import OwnSource
 from plantroom.certs.registry import Registry
-from plantroom.certs.roles import SERVICES
+from plantroom.certs.roles import SERVICES, site_of
+from plantroom.certs.svid_watch import Say
 from plantroom.certs.workload_api import WorkloadApiSource
 from plantroom.certs.workload_registration import registering
 from plantroom.certs.workload_stream import ENDPOINT_VARIABLE, owners_of, socket_path
 from plantroom.cloud.settings import WORKLOAD_API, CloudSettings
 from plantroom.cloud.state_folder import StateFolder
+from plantroom.wire import alarm
 from plantroom.wire.clock import Clock
 from plantroom.wire.errors import IdentityError
 from plantroom.wire.identity import IdentitySource, Principal, TrustBundle
 from plantroom.wire.spiffe import SpiffeId
+from plantroom.wire.topics import CLOUD_SITE, GATEWAY
 
 LOG = logging.getLogger("plantroom.cloud.identities")
 FRONT, INGESTION = "front", "ingestion"
+Publish = Callable[..., Awaitable[int]]
 BUNDLES_BYTES_MAX = 1 << 20
 
 
@@ -108,3 +112,19 @@ def known_bundles(settings: CloudSettings, folder: StateFolder) -> Mapping[str, 
     if data is None and given:
         raise IdentityError("there is no such bundle file", reason="no-bundle", where=given)
     return all_from_json(data) if data else {}
+
+
+def crying(publish: Publish, trust_domain: str, clock: Clock) -> Say:
+    """Raise and clear alarms about SVIDs: those of gateways at their sites, the own at `cloud`."""
+    front = str(service_id(trust_domain, FRONT))
+
+    async def say(rule: str, spiffe_id: SpiffeId, text: str) -> None:
+        site = site_of(spiffe_id, cloud_trust_domain=trust_domain)
+        own = site == CLOUD_SITE
+        place = (site, rule, spiffe_id.name) if own else (site, f"cloud-{rule}", GATEWAY)
+        LOG.warning("alarm %s of %s: %s", rule, spiffe_id, text or "it is over")
+        make = alarm.raised if text else alarm.cleared
+        message = make(*place, text or "it was renewed", clock.wall_us())
+        await publish(message, publisher=front)
+
+    return say

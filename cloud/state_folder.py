@@ -40,6 +40,11 @@ class StateFolder:
         return self.root / "accepted.db"
 
     @property
+    def time_floor(self) -> Path:
+        """The latest time that was known here."""
+        return self.root / "time-floor"
+
+    @property
     def authority(self) -> Path:
         """The cloud's root."""
         return self.root / "authority"

@@ -1,13 +1,15 @@
 """What the cloud says of itself: books, gateways, link, identity; as JSON and as metrics."""
 
+import time
 from collections.abc import Mapping
 
+from plantroom.certs.holder import RunningSource
+from plantroom.certs.svid_watch import describe
 from plantroom.cloud.devices import Devices
 from plantroom.cloud.ingest import Ingest
 from plantroom.cloud.ingest_link import IngestLink
 from plantroom.cloud.store import Store, StoredBook
 from plantroom.views.board import Board
-from plantroom.wire.identity import IdentitySource
 from plantroom.wire.metrics import Metric
 from plantroom.wire.ranges import RangeSet
 from plantroom.wire.rfc3339 import format_us
@@ -23,7 +25,7 @@ class Status:
         ingest: Ingest,
         link: IngestLink,
         devices: Devices,
-        source: IdentitySource,
+        source: RunningSource,
     ) -> None:
         self._store = store
         self._ingest = ingest
@@ -33,7 +35,6 @@ class Status:
 
     async def tell(self) -> Mapping[str, object]:
         """Give everything as JSON; `books` are ordered by site, device and epoch."""
-        svid = self._source.current().svid
         last_us = self._ingest.last_commit_us
         return {
             "kind": "cloud",
@@ -46,10 +47,7 @@ class Status:
                 **self._ingest.figures(),
                 "quarantined": dict(self._ingest.quarantined),
             },
-            "identity": {
-                "spiffe_id": str(svid.spiffe_id),
-                "not_after": format_us(svid.not_after_s * 1_000_000),
-            },
+            "identity": describe(self._source, time.time()),
             "books": [book_json(book) for book in await self._store.books()],
         }
 

@@ -25,7 +25,17 @@ from plantroom.certs.holder import OwnSource, RunningSource, known
 from plantroom.certs.issuing import Issuing
 from plantroom.certs.registry import Registry
 from plantroom.certs.statements import Statements
-from plantroom.gateway import crossing, identities, ingress, policing, serving, trust
+from plantroom.certs.time_floor import TimeFloor
+from plantroom.gateway import (
+    crossing,
+    identities,
+    image_setup,
+    images,
+    ingress,
+    policing,
+    serving,
+    trust,
+)
 from plantroom.gateway.asking import Asking
 from plantroom.gateway.bridge import Bridge
 from plantroom.gateway.capabilities import Capabilities
@@ -126,7 +136,8 @@ class _Parts:
 @contextlib.asynccontextmanager
 async def _opened(settings: GatewaySettings, folder: StateFolder) -> AsyncIterator[_Parts]:
     """Open storage, identity, policy, and the servers, which do not listen yet."""
-    clock, names = SystemClock(), Names.of(settings)
+    clock = TimeFloor(SystemClock(), folder.time_floor)
+    names = Names.of(settings)
     cloud_domain = settings.bridge.cloud_trust_domain
     async with contextlib.AsyncExitStack() as stack:
         database = _open_database(settings, folder)
@@ -174,7 +185,9 @@ async def _opened(settings: GatewaySettings, folder: StateFolder) -> AsyncIterat
             trust=trusted,
             broker=await stack.enter_async_context(administered(broker, folder.broker_socket)),
             issuing=await stack.enter_async_context(
-                issuing.opened(authority, registry, building, settings.identity, clock=clock)
+                issuing.opened(
+                    authority, registry, (building, cloud), settings.identity, clock=clock
+                )
             ),
             board=Board(),
         )
@@ -300,7 +313,7 @@ def _bridge(parts: _Parts, link: CloudLink, upward: Upward, asking: Asking) -> B
 
 def _measures(parts: _Parts, bridge: Bridge, holding: Holding) -> Measures:
     def others() -> Iterable[Metric]:
-        own = (parts.broker, parts.issuing, parts.policy)
+        own = (parts.broker, parts.issuing, parts.policy, *((served,) if served else ()))
         return [metric for part in own for metric in part.metrics()]
 
     reserve = Reserve(parts.folder.reserve, parts.settings.queue.reserve_bytes)
@@ -352,7 +365,7 @@ async def _run(parts: _Parts, stages: _Stages) -> None:
 
         start("policy", parts.policy.run(parts.publish))
         start("building-identity", parts.building.run())
-        start("issue", parts.issuing.run())
+        start("issue", parts.issuing.run(identities.crying(stages.asking, parts.names)))
         start("rotate", admission.rotate(parts.building, context))
         start(
             "federation",

@@ -19,15 +19,18 @@ from plantroom.certs.enrolled_async import AsyncEnrolled
 from plantroom.certs.enrolment_client import Server
 from plantroom.certs.holder import OwnSource, RunningSource
 from plantroom.certs.registry import Registry
+from plantroom.certs.svid_watch import Say
 from plantroom.certs.workload_api import WorkloadApiSource
 from plantroom.certs.workload_registration import registering
 from plantroom.certs.workload_stream import ENDPOINT_VARIABLE, owners_of, socket_path
+from plantroom.gateway.asking import Asking
 from plantroom.gateway.settings import WORKLOAD_API, GatewaySettings, split_address
 from plantroom.gateway.state_folder import StateFolder
 from plantroom.wire.clock import Clock
 from plantroom.wire.errors import IdentityError
 from plantroom.wire.identity import Identity, IdentitySource, Principal, TrustBundle
 from plantroom.wire.spiffe import SpiffeId
+from plantroom.wire.topics import GATEWAY
 
 _log = logging.getLogger("plantroom.gateway.identities")
 _BUNDLES_BYTES_MAX = 1 << 20
@@ -150,6 +153,20 @@ def _known_bundles(
         file = Path(given) if given else folder.uplink / BUNDLES_FILE
         data = atomic.read(file, bytes_max=_BUNDLES_BYTES_MAX)
         return all_from_json(data) if data else {}
+
+
+def crying(asking: Asking, names: Names) -> Say:
+    """Raise alarms about SVIDs in the building; one of the gateway's two is the cloud's."""
+
+    async def say(rule: str, spiffe_id: SpiffeId, text: str) -> None:
+        rule = f"cloud-{rule}" if spiffe_id == names.cloud else rule
+        device = GATEWAY if spiffe_id == names.cloud else spiffe_id.name
+        if text:
+            asking.alarm(rule, device, text)
+        else:
+            asking.over(rule, device, "", "it was renewed")
+
+    return say
 
 
 async def follow_cloud(

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from plantroom.certs.holder import RunningSource
+from plantroom.certs.svid_watch import describe
 from plantroom.gateway.bridge import Bridge
 from plantroom.gateway.holding import FULL, NO_RESERVE, Holding
 from plantroom.gateway.salvage import set_aside_in
@@ -14,12 +16,10 @@ from plantroom.gateway.state_folder import Reserve, StateFolder
 from plantroom.wire.clock import Clock
 from plantroom.wire.database import Database
 from plantroom.wire.errors import (
-    IdentityError,
     StorageCorruptError,
     StorageError,
     StorageFullError,
 )
-from plantroom.wire.identity import Identity, IdentitySource
 from plantroom.wire.metrics import Metric
 from plantroom.wire.ranges import RangeSet
 from plantroom.wire.rfc3339 import format_us
@@ -42,8 +42,8 @@ class Sources:
     reserve: Reserve
     clock: Clock
     site: str
-    building: IdentitySource
-    cloud: IdentitySource
+    building: RunningSource
+    cloud: RunningSource
     holding: Holding
     policy: Callable[[], Mapping[str, object]]
     others: Callable[[], Iterable[Metric]]
@@ -236,8 +236,8 @@ class Measures:
             "store_id": now.store_id,
             "books": [_page(book) for book in await self._from.queue.ledger()],
             "policy": dict(self._from.policy()),
-            "identity": _identity(self._from.building),
-            "cloud_identity": _identity(self._from.cloud),
+            "identity": describe(self._from.building, self._from.clock.wall_us() / 1e6),
+            "cloud_identity": describe(self._from.cloud, self._from.clock.wall_us() / 1e6),
         }
 
 
@@ -255,18 +255,6 @@ def _by_reason(now: Standings, kind: str) -> dict[str, int]:
 
 def _when(time_us: int | None) -> str | None:
     return None if time_us is None else format_us(time_us)
-
-
-def _identity(source: IdentitySource) -> dict[str, object] | None:
-    try:
-        current: Identity = source.current()
-    except IdentityError:
-        return None
-    return {
-        "spiffe_id": str(current.svid.spiffe_id),
-        "serial": current.svid.serial,
-        "not_after": format_us(current.svid.not_after_s * 1_000_000),
-    }
 
 
 def _page(book: Mapping[str, object]) -> dict[str, object]:

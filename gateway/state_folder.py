@@ -47,6 +47,16 @@ class StateFolder:
         return self.root / "registry.db"
 
     @property
+    def time_floor(self) -> Path:
+        """The latest time that was known here."""
+        return self.root / "time-floor"
+
+    @property
+    def ota(self) -> Path:
+        """What updates need: trust document and images."""
+        return self.root / "ota"
+
+    @property
     def uplink(self) -> Path:
         """The identity that the cloud gave this gateway."""
         return self.root / "uplink"

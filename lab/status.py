@@ -29,8 +29,12 @@ def status(layout: Layout) -> dict[str, Any]:
         },
         "devices": fleet.devices(layout),
         "svids": {
-            name: (said or {}).get("identity")
-            for name, said in (("gateway", gateway), ("cloud", cloud))
+            name: (said or {}).get(field)
+            for name, said, field in (
+                ("gateway", gateway, "identity"),
+                ("uplink", gateway, "cloud_identity"),
+                ("cloud", cloud, "identity"),
+            )
         },
         "policy": (gateway or {}).get("policy"),
         "ledger": _books(layout),

@@ -10,6 +10,7 @@ from plantroom.certs import issuing, workload_ask
 from plantroom.certs.authority import Authority
 from plantroom.certs.embedded import EmbeddedSource
 from plantroom.certs.registry import Registry
+from plantroom.certs.time_floor import TimeFloor
 from plantroom.wire.clock import SystemClock
 from plantroom.wire.spiffe import SpiffeId
 
@@ -21,6 +22,10 @@ class Section:
     enrol_port: int = 0
     tpm_ca_file: str = ""
     tpm_pcrs: tuple[int, ...] = (0,)
+
+
+async def quiet(_rule: str, _spiffe_id: SpiffeId, _text: str) -> None:
+    """Hear of no alarm."""
 
 
 @pytest.mark.parametrize("served", [False, True])
@@ -35,11 +40,11 @@ def test_enrolment_is_offered_and_the_workload_api_where_it_is_wanted(  # noqa: 
     path = tmp_path / "w.sock"
 
     async def scenario() -> None:
-        source = EmbeddedSource(building, gateway_id)
+        source, floor = EmbeddedSource(building, gateway_id), TimeFloor(SystemClock())
         section = Section(workload_socket=str(path) if served else "")
-        async with issuing.opened(building, registry, source, section, clock=SystemClock()) as made:
+        async with issuing.opened(building, registry, [source], section, clock=floor) as made:
             assert await made.start()
-            running = asyncio.create_task(made.run())
+            running = asyncio.create_task(made.run(quiet))
             if served:
                 registry.create(sensor_id)
                 async with asyncio.timeout(20):
@@ -60,9 +65,11 @@ def test_where_somebody_else_is_the_issuer_nothing_is_offered(
     registry: Registry, building: Authority, gateway_id: SpiffeId
 ) -> None:
     async def scenario() -> None:
-        source = EmbeddedSource(building, gateway_id)
-        async with issuing.opened(None, registry, source, Section(), clock=SystemClock()) as made:
+        source, floor = EmbeddedSource(building, gateway_id), TimeFloor(SystemClock())
+        async with issuing.opened(None, registry, [source], Section(), clock=floor) as made:
             assert await made.start() is None
-            assert made.metrics() == []
+            names = {one.name for one in made.metrics()}
+            assert "plantroom_svids_overdue" in names  # watched, whoever issues
+            assert not any("enrolment" in name or "workload" in name for name in names)
 
     asyncio.run(scenario())

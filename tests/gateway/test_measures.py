@@ -32,6 +32,9 @@ class NoIdentity:
     def current(self) -> Any:
         raise IdentityError("none", reason="no-svid")
 
+    def renewals(self) -> None:
+        return None
+
 
 def make(rig: Any, lab: Any, folder: Path, codes: list[int | None]) -> Measures:
     folder.mkdir(exist_ok=True)

@@ -29,7 +29,7 @@ def test_both_ends_the_fleet_and_the_books_are_told(set_up: Layout, web: Answers
     assert (found["link"], found["queue"]) == (GATEWAY["link"], GATEWAY["queue"])
     assert found["policy"] == {"revision": "1"}
     assert found["cloud"] is None
-    assert found["svids"] == {"gateway": GATEWAY["identity"], "cloud": None}
+    assert found["svids"] == {"gateway": GATEWAY["identity"], "uplink": None, "cloud": None}
     assert {one["device"]: one["online"] for one in found["devices"]}["hvac-001"] is True
     assert (found["ledger"]["closes"], found["ledger"]["stored"]) == (True, 1)
 
