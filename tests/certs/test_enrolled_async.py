@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from plantroom.certs import attestation
 from plantroom.certs.authority import Authority
 from plantroom.certs.enrolled import EnrolledSource, write_bundles, write_token
 from plantroom.certs.enrolled_async import AsyncEnrolled
@@ -56,11 +57,12 @@ class SaidSomething(logging.Handler):
         self.event.set()
 
 
-def test_a_token_that_comes_later_is_found(
+def test_a_token_that_comes_later_is_found(  # noqa: PLR0913, PLR0917 -- fixtures
     enrolment: Open,
     registry: Registry,
     building: Authority,
     tmp_path: Path,
+    clock: Any,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     sensor_id = SpiffeId.parse("spiffe://building-1.smart.local/agent/hvac-001")
@@ -81,6 +83,9 @@ def test_a_token_that_comes_later_is_found(
         running.cancel()
         logger.removeHandler(said)
 
-    with enrolment() as port:
+    with (
+        attestation.opened(registry, ca_file="", pcrs=[0], clock=clock) as attests,
+        enrolment(attestation=attests) as port,
+    ):
         asyncio.run(scenario(port.address))
     assert "no join token" in caplog.text
