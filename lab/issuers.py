@@ -44,13 +44,16 @@ class Issuer:
         Raises:
             UsageError: when somebody else is the issuer.
         """
+        self._check_ours()
+        return Authority.open(self.folder / "authority", self.trust_domain, clock=SystemClock())
+
+    def _check_ours(self) -> None:
         if self.agent is not None:
             raise UsageError(
                 "SPIRE is the issuer of this trust domain, there is no root of ours",
                 where=self.trust_domain,
                 remedy="ask its server: spire-server bundle show, entry create, token generate",
             )
-        return Authority.open(self.folder / "authority", self.trust_domain, clock=SystemClock())
 
     def bundle(self) -> TrustBundle:
         """Return this trust domain's own bundle.
@@ -72,7 +75,12 @@ class Issuer:
         return found
 
     def rotation(self) -> Rotation:
-        """Return the steps that change the root, of an authority that is there."""
+        """Return the steps that change the root, of an authority that is there.
+
+        Raises:
+            UsageError: when somebody else is the issuer.
+        """
+        self._check_ours()
         return Rotation(self.folder / "authority", self.trust_domain, clock=SystemClock())
 
     @contextmanager

@@ -123,6 +123,8 @@ def test_where_spire_is_the_issuer_its_bundle_is_shown_and_no_root_is_made(
     issuer = issuers.responsible(layout, workload_agents.BUILDING)
     with pytest.raises(UsageError, match="SPIRE is the issuer"):
         issuer.authority()
+    with pytest.raises(UsageError, match="SPIRE is the issuer"):
+        issuer.rotation()
     with pytest.raises(IdentityError, match=f"no bundle to this user, {below.path}"):
         issuer.bundle()
     admit(below, GATEWAY_ID)
