@@ -22,7 +22,12 @@ from plantroom.device.updater import Updater
 from plantroom.device.waker import Waker
 from plantroom.wire.envelope import Presence
 from plantroom.wire.envelope import encode as encode_envelope
-from plantroom.wire.errors import PlantroomError, RefusedError, UnreachableError
+from plantroom.wire.errors import (
+    PlantroomError,
+    RefusedError,
+    StorageCorruptError,
+    UnreachableError,
+)
 from plantroom.wire.identity import Identity
 from plantroom.wire.link import Message
 from plantroom.wire.topics import build, subscription
@@ -151,8 +156,13 @@ class Uplink:
         return self._away
 
     def _lost(self, error: Exception) -> Mode | None:
-        """Say once why, take back what was in the air, wait, and try again."""
+        """Say once why, take back what was in the air, wait, and try again.
+
+        A damaged outbox is no fault of the link: this process ends, and the next one sets it aside.
+        """
         self._drop()
+        if isinstance(error, StorageCorruptError):
+            raise error
         text = str(error)
         if text != self._trouble and not self._stopped:
             self._journal.warning(f"uplink: {text}; readings are kept")

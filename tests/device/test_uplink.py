@@ -15,7 +15,7 @@ from plantroom.device.session import Target
 from plantroom.device.uplink import Manners, Uplink
 from plantroom.wire import tls
 from plantroom.wire.envelope import Presence
-from plantroom.wire.errors import IdentityError
+from plantroom.wire.errors import IdentityError, StorageCorruptError
 from plantroom.wire.identity import Identity
 from plantroom.wire.spiffe import SpiffeId
 from tests.device.stand_ins import FakeClock, Gateway, middle, open_outbox, taken
@@ -316,3 +316,19 @@ def test_link_that_is_only_half_there_is_noticed_by_missing_answers(
         until(lambda: sensor.outbox.counts.sent == 2, deadline_s=15)
         assert values(gateway) == [1, 2]
     hole.close()
+
+
+def test_a_damaged_outbox_ends_the_agent_instead_of_being_tried_again(
+    tmp_path: Path, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its next start sets the file aside."""
+
+    def damaged(_now_s: float) -> None:
+        raise StorageCorruptError("database is damaged", where="outbox.db")
+
+    sensor = Sensor(tmp_path, gateway)
+    monkeypatch.setattr(sensor.dispatch, "next", damaged)
+    with pytest.raises(StorageCorruptError):
+        sensor.uplink.run()
+    assert not sensor.uplink.connected
+    sensor.outbox.close()
