@@ -171,12 +171,18 @@ class PolicyDesk:
         source, server = self._source, getattr(self.point, "metrics", list)
         age_s, fault = (source.age_s, bool(source.fault)) if source else (0.0, False)
         return [
-            Metric(f"{name}bundle_fault", "gauge", "1 while its source is refused", fault),
-            Metric(f"{name}bundle_age_seconds", "gauge", "Since it was last seen whole", age_s),
+            Metric(f"{name}bundle_fault", "gauge", "1 while its folder is refused", fault),
+            Metric(f"{name}bundle_age_seconds", "gauge", "Since the bundle was seen whole", age_s),
             Metric(f"{name}bundle_changes_total", "counter", "Bundles taken", self.changes),
-            Metric(f"{name}cache_entries", "gauge", "Answers kept", len(self.decisions)),
-            Metric(f"{name}cache_hits_total", "counter", "Of the cache", self.decisions.hits),
-            Metric(f"{name}cache_misses_total", "counter", "Of the cache", self.decisions.misses),
+            Metric(
+                f"{name}cache_entries", "gauge", "Answers kept in the cache", len(self.decisions)
+            ),
+            Metric(
+                f"{name}cache_hits_total", "counter", "Answers from the cache", self.decisions.hits
+            ),
+            Metric(
+                f"{name}cache_misses_total", "counter", "Answers not in it", self.decisions.misses
+            ),
             *self._recorded.metrics(),
             *server(),
         ]

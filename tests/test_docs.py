@@ -166,7 +166,7 @@ def to_run() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("page", "command"), to_run())
 def test_a_command_does_what_the_page_says(building: Building, page: str, command: str) -> None:
     words = shlex.split(command.replace(".plantroom/", f"{building.state}/"))
-    offset = {str(EXAMPLE_PORT_BASE + n): str(building.port_base + n) for n in range(6)}
+    offset = {str(EXAMPLE_PORT_BASE + n): str(building.port_base + n) for n in range(7)}
     words = [offset.get(word, word) for word in words]
     if words[0].endswith("plantroom"):
         words = [*PLANTROOM, "--state", str(building.state), *words[1:]]
