@@ -1,5 +1,6 @@
 """Keeps the agent's SVID fresh, on a thread of its own: asking the issuer can take a while."""
 
+import random
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from plantroom.wire.errors import IdentityError, PlantroomError
 from plantroom.wire.identity import Identity
 
 POLL_S = 1.0
+HEARD_S = 60.0  # not all sensors of a building ask in the same second
 
 Say = Callable[[str], None]
 
@@ -42,14 +44,23 @@ class SvidSource(Protocol):
 class IdentityKeeper:
     """Renews when it is due; `current` is None until there is an SVID."""
 
-    def __init__(
-        self, source: SvidSource, *, clock: Clock, refresh_s: float, say: Say, inform: Say
+    def __init__(  # noqa: PLR0913 -- its source, and what it is told by keyword
+        self,
+        source: SvidSource,
+        *,
+        clock: Clock,
+        refresh_s: float,
+        say: Say,
+        inform: Say,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._source = source
         self._clock = clock
         self._refresh_us = round(refresh_s * 1_000_000)
         self._say = say
         self._inform = inform
+        self._chance = chance
+        self._wanted_at_us: int | None = None
         self._wake = threading.Event()
         self._stopped = False
         self._watchers: list[Callable[[], None]] = []
@@ -65,6 +76,21 @@ class IdentityKeeper:
         """Call back after every change, on the thread that made it."""
         self._watchers.append(callback)
 
+    def heard(self, trust_domain: str, document: bytes) -> None:
+        """Take a trust bundle as the gateway publishes it; from any thread.
+
+        One that is newer than the known is asked for within a minute: the answer brings it, proven.
+        """
+        try:
+            told = bundle.from_json(trust_domain, document)
+        except IdentityError as error:
+            self._say(f"identity: bundle of {trust_domain} that was published: {error}")
+            return
+        known = self.current.bundles.get(trust_domain) if self.current else None
+        if known is not None and told.sequence > known.sequence and self._wanted_at_us is None:
+            wait_us = int(HEARD_S * 1_000_000 * self._chance())
+            self._wanted_at_us = self._clock.monotonic_us() + wait_us
+
     def run(self) -> None:
         """Renew until `stop`."""
         while not self._stopped:
@@ -78,10 +104,12 @@ class IdentityKeeper:
 
     def step(self) -> None:
         """Renew if it is due; a failure is said once and tried again when the source says so."""
-        age_us = self._clock.monotonic_us() - self._renewed_at_us
-        if not self._source.due(self._clock.wall_us() / 1e6) and age_us < self._refresh_us:
+        now_us = self._clock.monotonic_us()
+        wanted = self._wanted_at_us is not None and now_us >= self._wanted_at_us
+        is_old = now_us - self._renewed_at_us >= self._refresh_us
+        if not (wanted or is_old or self._source.due(self._clock.wall_us() / 1e6)):
             return
-        self._renewed_at_us = self._clock.monotonic_us()
+        self._renewed_at_us, self._wanted_at_us = now_us, None
         try:
             renewed = self._source.renew()
         except PlantroomError as error:

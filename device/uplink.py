@@ -32,6 +32,7 @@ from plantroom.wire.identity import Identity
 from plantroom.wire.link import Message
 from plantroom.wire.topics import build, subscription
 
+BUNDLE = "bundle/{trust-domain}"
 STEP_S = 0.5
 DRAIN_S = 5.0
 GOODBYE_S = 3.0
@@ -83,6 +84,7 @@ class Uplink:
         self._backoff = Backoff(first_s=1.0, max_s=manners.reconnect_s_max, uniform=uniform)
         self._telemetry_topic = build("telemetry/{device}", manners.site, manners.device)
         self._presence_topic = build("presence/{device}", manners.site, manners.device)
+        self._bundle_topics = subscription(BUNDLE, manners.site).removesuffix("+")
         self._waker = Waker()
         self._stopped = False
         self._session: Session | None = None
@@ -90,6 +92,8 @@ class Uplink:
         self._announced: Presence | None = None
         self._announce_at_s = self._renew_at_s = 0.0
         self._trouble = ""
+        self._catches_up = False
+        self._sent_before = 0
         self.connected = False
         self.connects_total = 0
 
@@ -216,6 +220,7 @@ class Uplink:
             session.subscribe(calls)
         except RefusedError as error:
             self._journal.warning(f"uplink: no calls will come: {error}")
+        session.listen([subscription(BUNDLE, self._manners.site)])
         if self._updates is not None:
             session.listen(self._updates.filters)
             self._updates.connected()
@@ -274,7 +279,9 @@ class Uplink:
                 f"no PUBACK for {self._manners.puback_timeout_s:g} s", where=str(self._target)
             )
         for topic, payload in session.messages:
-            if self._updates is None or not self._updates.receive(topic, payload, now_s):
+            if topic.startswith(self._bundle_topics):
+                self._identity.heard(topic.removeprefix(self._bundle_topics), payload)
+            elif self._updates is None or not self._updates.receive(topic, payload, now_s):
                 self._calls.receive(topic, payload, now_s)
         session.messages.clear()
         for answer in self._calls.answers(time.monotonic):
@@ -287,11 +294,17 @@ class Uplink:
             self._dispatch.answered(mid, code, time.monotonic())
         if acks and not self.connected:
             self.connected = True
+            self._sent_before = self._dispatch.acknowledged_total
+            self._catches_up = True
             if self._updates is not None:
                 self._updates.contact()
             self._trouble = ""
             self._backoff.reset()
             self._journal.info(f"uplink: connected to {self._target}")
+        if self._catches_up and self._dispatch.idle:
+            self._catches_up = False
+            count = self._dispatch.acknowledged_total - self._sent_before
+            self._journal.info(f"uplink: everything is sent: {count} readings since then")
 
     def _announce(self, session: Session, *, online: bool) -> None:
         """Publish the presence message when it says something new, and every so often."""

@@ -159,6 +159,7 @@ test_a_sensor_subscribes_to_its_own if {
 		"v1/building-1/call/hvac-001/+/+",
 		"v1/building-1/call/hvac-001/read_sensors/+",
 		"v1/building-1/reply/hvac-001/+",
+		"v1/building-1/bundle/+",
 		"v1/building-1/ota/head",
 		"v1/building-1/ota/hvac-001/chunk/+",
 		"v1/building-1/fw/+/+",

@@ -1,10 +1,12 @@
+import dataclasses
 import datetime as dt
 import threading
 from pathlib import Path
 
 import pytest
 
-from plantroom.device.identity import IdentityKeeper, PemFiles
+from plantroom.certs import bundle
+from plantroom.device.identity import HEARD_S, IdentityKeeper, PemFiles
 from plantroom.wire.errors import IdentityError, UnreachableError
 from plantroom.wire.identity import Identity
 from tests.device.stand_ins import FakeClock
@@ -55,6 +57,25 @@ def test_identity_is_got_when_due_and_told(source: Source) -> None:
     assert one.current is not None
     assert one.current.revision == 1
     assert told.is_set()
+
+
+def test_a_newer_bundle_that_is_published_is_asked_for_within_a_minute(source: Source) -> None:
+    clock, said = FakeClock(), list[str]()
+    one = keeper(source, clock, said)
+    one.step()
+    source.is_due = False
+    known = source.issuer.bundle()
+    for told in (known, dataclasses.replace(known, sequence=known.sequence + 1)):
+        one.heard(BUILDING, bundle.to_json(told))
+        clock.pass_s(HEARD_S + 1)
+        one.step()
+    assert source.renewals == 2  # once for the newer one
+    one.heard("elsewhere.local", bundle.to_json(known))
+    one.heard(BUILDING, b"{")
+    clock.pass_s(HEARD_S + 1)
+    one.step()
+    assert source.renewals == 2
+    assert len(said) == 1
 
 
 def test_failure_is_said_once_and_the_old_identity_stays(source: Source) -> None:
