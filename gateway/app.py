@@ -14,8 +14,6 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-from starlette.applications import Starlette
-
 from plantroom.broker import catalog as sinks
 from plantroom.broker import segments
 from plantroom.broker.admin import administered
@@ -26,16 +24,7 @@ from plantroom.certs.issuing import Issuing
 from plantroom.certs.registry import Registry
 from plantroom.certs.statements import Statements
 from plantroom.certs.time_floor import TimeFloor
-from plantroom.gateway import (
-    crossing,
-    identities,
-    image_setup,
-    images,
-    ingress,
-    policing,
-    serving,
-    trust,
-)
+from plantroom.gateway import crossing, identities, image_setup, ingress, policing, serving, trust
 from plantroom.gateway.asking import Asking
 from plantroom.gateway.bridge import Bridge
 from plantroom.gateway.capabilities import Capabilities
@@ -44,6 +33,7 @@ from plantroom.gateway.crossing import Upward
 from plantroom.gateway.derive import Deriver
 from plantroom.gateway.holding import Holding
 from plantroom.gateway.identities import Names
+from plantroom.gateway.images import VOLATILE, Images
 from plantroom.gateway.ingress import Intake
 from plantroom.gateway.local_views import LocalViews, be_present
 from plantroom.gateway.measures import Measures, Sources
@@ -57,7 +47,6 @@ from plantroom.gateway.spool import Queue
 from plantroom.gateway.state_folder import Reserve, StateFolder
 from plantroom.gateway.tables import Life
 from plantroom.gateway.trust import Trust
-from plantroom.views import web
 from plantroom.views.board import Board
 from plantroom.views.view_topics import ViewTopics
 from plantroom.wire import alarm, damage, tls, topics
@@ -169,7 +158,10 @@ async def _opened(settings: GatewaySettings, folder: StateFolder) -> AsyncIterat
             decisions=policy.decisions,
             clock=clock,
             taps=(topics.subscription(ingress.TELEMETRY, settings.agent.site),),
-            volatile=(topics.subscription("view/{device}/{point}", settings.agent.site),),
+            volatile=tuple(
+                topics.subscription(pattern, settings.agent.site)
+                for pattern in ("view/{device}/{point}", *VOLATILE)
+            ),
             farewells=(topics.subscription("presence/{device}", settings.agent.site),),
         )
         yield _Parts(
@@ -222,6 +214,7 @@ class _Stages:
     statements: Statements | None
     asking: Asking
     capabilities: Capabilities
+    images: Images | None
     measures: Measures
 
 
@@ -274,6 +267,15 @@ def _upward_stages(parts: _Parts) -> _Stages:
     statements = parts.trust.statements(
         parts.settings, parts.names, publish=parts.publish, asking=asking
     )
+    served = image_setup.of(
+        parts.settings.ota,
+        parts.folder.ota,
+        site=parts.site,
+        publish=parts.publish,
+        connected=lambda: bridge.connected,
+        clock=parts.clock,
+        watch=broker.watch,
+    )
     broker.on_tapped(deriver.wake)
     if statements is not None:
         for topic_filter in statements.filters(parts.site):
@@ -291,7 +293,8 @@ def _upward_stages(parts: _Parts) -> _Stages:
         statements=statements,
         asking=asking,
         capabilities=capabilities,
-        measures=_measures(parts, bridge, holding),
+        images=served,
+        measures=_measures(parts, bridge, holding, served),
     )
 
 
@@ -311,7 +314,7 @@ def _bridge(parts: _Parts, link: CloudLink, upward: Upward, asking: Asking) -> B
     )
 
 
-def _measures(parts: _Parts, bridge: Bridge, holding: Holding) -> Measures:
+def _measures(parts: _Parts, bridge: Bridge, holding: Holding, served: Images | None) -> Measures:
     def others() -> Iterable[Metric]:
         own = (parts.broker, parts.issuing, parts.policy, *((served,) if served else ()))
         return [metric for part in own for metric in part.metrics()]
@@ -353,9 +356,7 @@ async def _run(parts: _Parts, stages: _Stages) -> None:
     settings = parts.settings
     await stages.views.restore(parts.database)
     for path in await parts.queue.to_salvage(set_aside_in(parts.folder.queue)):
-        stages.asking.alarm(
-            FILE_DAMAGED, GATEWAY, f"the queue was damaged, it is {path.name} now"
-        )
+        stages.asking.alarm(FILE_DAMAGED, GATEWAY, f"the queue was damaged, it is {path.name} now")
     context = tls.RotatingServerContext(parts.building.current())
     await parts.issuing.start()
     async with asyncio.TaskGroup() as tasks:
@@ -382,26 +383,18 @@ async def _run(parts: _Parts, stages: _Stages) -> None:
         if settings.views.publish:
             period_s = settings.views.period_s
             start("views", ViewTopics(parts.board, parts.publish, period_s=period_s).run())
-        start("http", serving.serve(_page(parts, stages), settings.http, parts.building))
+        page = serving.page(
+            settings.http, parts.board, stages.views.history, stages.measures, site=parts.site
+        )
+        start("http", serving.serve(page, settings.http, parts.building))
+        if stages.images is not None:
+            start("images", stages.images.run())
         if settings.bridge.address:
             start("cloud-identity", parts.cloud.run())
             renewed = partial(stages.link.renewed, bridge=stages.bridge)
             start("follow-cloud", identities.follow_cloud(parts.cloud, parts.building, renewed))
             start("bridge", stages.bridge.run())
-        port = await parts.broker.listen(
-            settings.broker.host, settings.broker.port, context.context
-        )
+        own = settings.broker
+        port = await parts.broker.listen(own.host, own.port, context.context)
         _log.info("gateway of %s serves sensors on port %d", parts.site, port)
         await be_present(parts.site, parts.presence, parts.publish)
-
-
-def _page(parts: _Parts, stages: _Stages) -> Starlette:
-    return web.make_app(
-        board=parts.board,
-        history=stages.views.history,
-        status=stages.measures.status,
-        metrics=stages.measures.metrics,
-        ready=stages.measures.ready,
-        title=f"{parts.site} gateway",
-        hosts=parts.settings.http.names,
-    )

@@ -8,6 +8,7 @@ from plantroom.gateway.images import Images, Publish
 from plantroom.gateway.settings import OtaSection
 from plantroom.wire.clock import Clock
 from plantroom.wire.errors import ConfigError, RejectedError
+from plantroom.wire.link import Message
 
 _TRUST_BYTES_MAX = 64 * 1024
 
@@ -20,8 +21,9 @@ def of(  # noqa: PLR0913 -- what the stage rests on, each named
     publish: Publish,
     connected: Callable[[], bool],
     clock: Clock,
+    watch: Callable[[str, Callable[[Message, str], None]], object],
 ) -> Images | None:
-    """Make the stage; None where nobody has set updates up.
+    """Make the stage, and have it hear what it has to; None where nobody has set updates up.
 
     Raises:
         ConfigError: when the trust document is not what it should be.
@@ -34,7 +36,7 @@ def of(  # noqa: PLR0913 -- what the stage rests on, each named
             raise ConfigError("there is no such file", where=f"ota.trust_file {path}")
         return None
     try:
-        return Images(
+        made = Images(
             anchor=anchor,
             verify=signatures.verify,
             folder=folder / "images",
@@ -52,3 +54,6 @@ def of(  # noqa: PLR0913 -- what the stage rests on, each named
             where=f"ota.trust_file {path}",
             remedy="it is the first one that plantroom ota trust has made",
         ) from error
+    for topic_filter in made.filters():
+        watch(topic_filter, made.offer)
+    return made

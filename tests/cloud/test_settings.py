@@ -20,6 +20,8 @@ def test_sample_is_the_defaults(tmp_path: Path) -> None:
         "ingest",
         "store",
         "identity",
+        "federation",
+        "ota",
         "http",
         "views",
         "policy",

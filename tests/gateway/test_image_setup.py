@@ -12,6 +12,8 @@ from plantroom.wire.errors import ConfigError
 from plantroom.wire.link import Message
 from tests.fakes.ota_author import Author
 
+heard: list[str] = []
+
 
 async def publish(_message: Message) -> int:
     return 0
@@ -25,6 +27,7 @@ def made(folder: Path, trust_file: str = "") -> Images | None:
         publish=publish,
         connected=lambda: True,
         clock=SystemClock(),
+        watch=lambda topic_filter, _: heard.append(topic_filter),
     )
 
 
@@ -34,7 +37,9 @@ def test_without_a_trust_document_there_are_no_images(tmp_path: Path) -> None:
 
 def test_a_trust_document_in_the_state_folder_or_elsewhere_turns_them_on(tmp_path: Path) -> None:
     (tmp_path / "trust.cbor").write_bytes(Author().trust())
+    heard.clear()
     assert made(tmp_path) is not None
+    assert "v1/b/ota/head" in heard
     assert made(tmp_path / "other", str(tmp_path / "trust.cbor")) is not None
 
 
