@@ -219,6 +219,8 @@ class Updater:
             self._last_outcome()
             self._journal.info(f"firmware {self.running.version} has proved itself")
         work = self._work
+        if self._trial is not None and self._trial.leaving:
+            return  # how it ended is said by what runs next
         if self._leave_at_s is not None:
             self._leave(now_s)
         elif work is None:

@@ -36,6 +36,7 @@ class Trial:
         self._restart = restart
         self.contact = False
         self.ended = False
+        self.leaving = False
 
     def work(self, now_s: float) -> bool:
         """Look how it goes; True once, when the image has proved itself."""
@@ -45,7 +46,7 @@ class Trial:
         if verdict is False:
             self._end()
             self._installer.give_up(f"self-test failed: {self._test.text}", for_good=True)
-            self._restart("the new firmware failed its self-test")
+            self._leave("failed its self-test")
         elif verdict and self.contact:
             self._end()
             self._installer.prove()
@@ -53,12 +54,16 @@ class Trial:
         elif now_s >= self._deadline_s:
             self._end()
             what = "reached no gateway" if verdict else "did not end its self-test"
-            self._restart(f"the new firmware {what} in time")
+            self._leave(f"{what} in time")
         return False
 
     def stop(self) -> None:
         """End the self-test with the process; the trial itself goes on at the next boot."""
         self._test.stop()
+
+    def _leave(self, why: str) -> None:
+        self.leaving = True
+        self._restart(f"the new firmware {why}")
 
     def _end(self) -> None:
         self.ended = True

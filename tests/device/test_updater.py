@@ -264,6 +264,7 @@ def test_a_bad_image_rolls_back_and_is_not_installed_again(device: SimDevice) ->
     assert len(device.asked) == asked
     assert device.state == "ROLLED_BACK"
     assert "self-test" in device.reports[-1].text
+    assert device.reports[-1].running_version == "1.10.0"  # said by the image before
     device.healthy = lambda _image: True
     device.release(device.author.manifest(12, LARGE), 3)
     assert device.run(lambda: device.state == "UPDATED")
