@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from plantroom.lab import decoded_updates
 from plantroom.wire import envelope, senml, shape
 from plantroom.wire.errors import WireError
 from plantroom.wire.link import Message
@@ -20,13 +21,16 @@ def plain(message: Message) -> dict[str, Any]:
     head: dict[str, Any] = {"topic": message.topic, "qos": message.qos, "retain": message.retain}
     if message.user:
         head["user"] = dict(message.user)
-    return head | content(message.payload)
+    return head | content(message.payload, message.topic)
 
 
-def content(payload: bytes) -> dict[str, Any]:
+def content(payload: bytes, topic: str = "") -> dict[str, Any]:
     """Return what a payload holds: readings, an envelope, JSON, text, or the bytes in hex."""
     if not payload:
         return {"kind": "empty"}
+    update = decoded_updates.content(topic, payload)
+    if update is not None:
+        return update
     try:
         return _text(payload)
     except ValueError:
@@ -116,7 +120,7 @@ def _jsonable(value: Any) -> Any:
 def lines(message: Message) -> Iterator[str]:
     """Give readable lines: one for each reading, one for anything else."""
     head = f"{message.topic}{' (retained)' if message.retain else ''} "
-    found = content(message.payload)
+    found = content(message.payload, message.topic)
     if found["kind"] != "readings":
         yield (head + _one_line(found)).rstrip()
         return
