@@ -189,17 +189,20 @@ class RemotePoint:
 
     def metrics(self) -> list[Metric]:
         """Return the server's figures, as seen from here."""
-        name = "plantroom_policy_server_"
+        name, what = "plantroom_policy_server_failures_total", "Questions without an answer"
         failures = [
-            Metric(f"{name}failures_total", "counter", "Questions without an answer", count, labels)
+            Metric(name, "counter", what, count, {"reason": reason})
             for reason, count in self.failures.items()
-            if (labels := {"reason": reason})
         ]
-        is_open = self.breaker.state != "closed"
         return [
-            Metric(f"{name}breaker_open", "gauge", "1 while the OPA server is not asked", is_open),
             Metric(
-                f"{name}data_pending",
+                "plantroom_policy_server_breaker_open",
+                "gauge",
+                "1 while the OPA server is not asked",
+                self.breaker.state != "closed",
+            ),
+            Metric(
+                "plantroom_policy_server_data_pending",
                 "gauge",
                 "1 while it lacks registry or revocations",
                 bool(self._undelivered),
