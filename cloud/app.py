@@ -133,7 +133,7 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
         front, ingestion, updater = (
             identities.source_of(name, settings, authority, bundles) for name in names
         )
-        for source in (front, ingestion):
+        for source in (front, ingestion):  # without these two it is no cloud; others may come late
             await known(source)
         trusted = trust.opened(stack, folder, authority, registry, given=bundles, own=trust_domain)
         trusted.keeper.tell(front.trust, ingestion.trust, updater.trust)
@@ -146,8 +146,6 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
                 clock=clock,
             )
         )
-        if updates is not None:
-            await known(updater)
         sink, close_sink = open_sink("sqlite", folder.front)
         stack.callback(close_sink)
         path = _store_path(settings, folder)

@@ -25,7 +25,7 @@ from plantroom.wire.errors import StorageError, UnreachableError
 READY_S = 60.0
 READY_S_PER_DEVICE = 2.0
 IDENTITIES_S = 180.0  # entries may be made, and agents started, while `up` waits
-PEOPLE_S = 15.0  # an agent hears of an entry within seconds
+DISPENSABLE_S = 15.0  # an agent hears of an entry within seconds
 POLL_S = 0.25
 LEFT_OUT_S = 1.0
 PORTS_FREED_S = 5.0
@@ -145,7 +145,7 @@ class _Life:
                     keeping.cancel()
 
     async def _identities(self, sockets: Sockets) -> None:
-        """Wait until the agents give what is wanted; people's tools may have to do without.
+        """Wait until the agents give what is wanted; a little for what it can start without.
 
         Raises:
             UnreachableError: naming what is missing, and the socket that does not give it.
@@ -155,8 +155,8 @@ class _Life:
         while lacking := await asyncio.to_thread(workload.missing, sockets, self._plan.devices):
             waited_s = loop.time() - began_s
             text = "; ".join(map(str, lacking))
-            if waited_s > PEOPLE_S and workload.only_people(lacking):
-                self._voice.tell(f"{text}; tools that need it have to wait")
+            if waited_s > DISPENSABLE_S and workload.can_start_without(lacking):
+                self._voice.tell(f"{text}; it starts without")
                 return
             if waited_s > IDENTITIES_S:
                 raise UnreachableError(

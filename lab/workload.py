@@ -19,6 +19,7 @@ from plantroom.lab.building import (
     INGESTION_ID,
     INSPECTOR_ID,
     OPERATOR_ID,
+    OTA_ID,
     UPLINK_ID,
     Device,
 )
@@ -29,6 +30,7 @@ from plantroom.wire.identity import Svid
 from plantroom.wire.spiffe import SpiffeId
 
 PEOPLE = (INSPECTOR_ID, OPERATOR_ID)
+DISPENSABLE = frozenset({*PEOPLE, OTA_ID})  # readings flow without them
 _NAMES_SHOWN_MAX = 5
 
 
@@ -92,14 +94,14 @@ def missing(sockets: Sockets, devices: Iterable[Device]) -> tuple[Missing, ...]:
         IdentityError: when a socket is a link or a stranger's, or what listens there is no agent.
     """
     below = (GATEWAY_ID, *(device.spiffe_id for device in devices))
-    above = (FRONT_ID, INGESTION_ID, UPLINK_ID, *PEOPLE)
+    above = (FRONT_ID, INGESTION_ID, UPLINK_ID, OTA_ID, *PEOPLE)
     asked = [_missing_at(sockets.building, below), _missing_at(sockets.cloud, above)]
     return tuple(one for one in asked if one.spiffe_ids)
 
 
-def only_people(lacking: Iterable[Missing]) -> bool:
-    """Say whether nobody is missing but those whose files are for tools."""
-    return all(set(one.spiffe_ids) <= set(PEOPLE) for one in lacking)
+def can_start_without(lacking: Iterable[Missing]) -> bool:
+    """Say whether what is missing is people's tools and services that may come later."""
+    return all(DISPENSABLE.issuperset(one.spiffe_ids) for one in lacking)
 
 
 def _missing_at(path: Path, wanted: tuple[SpiffeId, ...]) -> Missing:

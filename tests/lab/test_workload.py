@@ -11,6 +11,7 @@ from plantroom.lab.building import (
     INGESTION_ID,
     INSPECTOR_ID,
     OPERATOR_ID,
+    OTA_ID,
     UPLINK_ID,
 )
 from plantroom.lab.flags import WORKLOAD_API, Flags
@@ -36,15 +37,16 @@ def test_what_is_missing_is_named_with_the_socket_that_does_not_give_it(
     admit(above, FRONT_ID)
     first, second = workload.missing(sockets, DEVICES)
     assert first == Missing(path=below.path, spiffe_ids=(BELOW[-1],))
-    assert second.spiffe_ids == (INGESTION_ID, UPLINK_ID, *PEOPLE)
+    assert second.spiffe_ids == (INGESTION_ID, UPLINK_ID, OTA_ID, *PEOPLE)
     for part in (str(below.path), str(BELOW[-1]), "no SVID with this ID"):
         assert part in str(first)
     admit(below, BELOW[-1])
     admit(above, *ABOVE)
-    (people,) = workload.missing(sockets, DEVICES)
-    assert workload.only_people([people])
-    assert not workload.only_people([first])
-    admit(above, *PEOPLE)
+    (rest,) = workload.missing(sockets, DEVICES)
+    assert rest.spiffe_ids == (OTA_ID, *PEOPLE)
+    assert workload.can_start_without([rest])
+    assert not workload.can_start_without([first])
+    admit(above, OTA_ID, *PEOPLE)
     assert workload.missing(sockets, DEVICES) == ()
     gone = workload.missing(Sockets(tmp_path / "none.sock", above.path), DEVICES)
     assert "no socket: No such file" in str(gone[0])

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 TTL_S = 20
 BELOW = ("agent/gateway", "agent/hvac-001", "agent/occupancy-001")
 ABOVE = (
-    *("agent/front", "agent/ingestion", "gateway/building-1"),
+    *("agent/front", "agent/ingestion", "gateway/building-1", "agent/ota"),
     *("inspector/local", "operator/local"),
 )
 
