@@ -1,0 +1,89 @@
+"""The offline test: take the network away, see buffers grow, give it back, see everything sync."""
+
+import re
+import socket
+import urllib.request
+
+from tests.fakes.proxy import Proxy
+from tests.fakes.waiting import until
+from tests.system.conftest import Building
+
+HOST = "127.0.0.1"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def figure(url: str, name: str) -> float:
+    """Return one figure of a `/metrics` page."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as page:  # noqa: S310 -- our own
+        text = page.read().decode()
+    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+    assert found, f"{name} is not on the page"
+    return float(found[1])
+
+
+def test_buffers_grow_offline_and_everything_syncs_by_itself(building: Building) -> None:
+    port = free_port()
+    sensor = f"http://{HOST}:{port}"
+    unsent = 'plantroom_device_outbox_readings{state="unsent"}'
+    backlog = 'plantroom_queue_readings{lane="backfill"}'
+    with (
+        Proxy(HOST, building.port_base).running() as lan,
+        Proxy(HOST, building.port_base + 3).running() as wan,
+    ):
+        ready = building.start(
+            *("--devices", "1", "--speed", "120"),
+            environ={
+                "PLANTROOM_UPLINK_ADDRESS": lan.address,
+                "PLANTROOM_BRIDGE_ADDRESS": wan.address,
+                "PLANTROOM_SERVER_ENABLED": "true",
+                "PLANTROOM_SERVER_PORT": str(port),
+                "PLANTROOM_METRICS_ENABLED": "true",
+            },
+        )
+        gateway = ready["gateway"]["http"]
+        until(
+            lambda: figure(gateway, "plantroom_link_connected") == 1, deadline_s=30, what="a link"
+        )
+
+        wan.cut()
+        until(
+            lambda: (
+                figure(gateway, "plantroom_queue_readings" + '{lane="live"}')
+                + figure(gateway, backlog)
+                >= 6
+            ),
+            deadline_s=40,
+            what="a queue that grows",
+        )
+        assert figure(gateway, "plantroom_link_connected") == 0
+        assert figure(gateway, "plantroom_offline_seconds") > 0
+        link = building.json("status", "--json")["link"]
+        assert (link["connected"], link["state"]) == (False, "offline")
+
+        lan.cut()
+        until(lambda: figure(sensor, unsent) >= 6, deadline_s=40, what="an outbox that grows")
+        assert figure(sensor, "plantroom_device_link_up") == 0
+        assert building.run("ledger", "verify").returncode == 0, "what waits is accounted for"
+
+        lan.restore()
+        wan.restore()
+        until(lambda: figure(sensor, unsent) <= 1, deadline_s=60, what="an empty outbox")
+        until(
+            lambda: (
+                figure(gateway, backlog) == 0 and figure(gateway, "plantroom_link_connected") == 1
+            ),
+            deadline_s=60,
+            what="a queue that is synced",
+        )
+    assert "everything is sent: " in log(building, "hvac-001")
+    assert "everything is synced: " in log(building, "gateway")
+    assert building.run("ledger", "verify").returncode == 0, building.logs()
+
+
+def log(building: Building, name: str) -> str:
+    return (building.state / "logs" / f"{name}.log").read_text("utf-8")
