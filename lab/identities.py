@@ -8,7 +8,7 @@ whoever has no SVID yet.
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from plantroom.certs import enrolled
+from plantroom.certs import atomic, bundle, enrolled
 from plantroom.certs.registry import Registry
 from plantroom.lab import issuers, people
 from plantroom.lab.building import (
@@ -87,12 +87,28 @@ def _register(registry: Registry, spiffe_ids: Iterable[SpiffeId]) -> None:
 def _let_join(
     registry: Registry, spiffe_id: SpiffeId, folder: Path, bundles: Mapping[str, TrustBundle]
 ) -> bool:
-    """Give a folder without an SVID the bundles and a join token; False for the not admitted."""
+    """Give a folder without an SVID the bundles and a join token; False for the not admitted.
+
+    One that knows none of the roots of now is given them too: its own has been retired by force.
+    """
     try:
         registry.admitted(spiffe_id)
-        if not (folder / enrolled.SVID_FILE).exists():
+        if not (folder / enrolled.SVID_FILE).exists() or _is_lost(folder, bundles):
             enrolled.write_bundles(folder, bundles)
             enrolled.write_token(folder, registry.token_create(spiffe_id))
     except IdentityError:
         return False
     return True
+
+
+def _is_lost(folder: Path, bundles: Mapping[str, TrustBundle]) -> bool:
+    data = atomic.read(folder / enrolled.BUNDLES_FILE, bytes_max=bundle.BUNDLE_BYTES_MAX)
+    try:
+        known = bundle.all_from_json(data or b"{}")
+    except IdentityError:
+        return True
+    return any(
+        not set(known[name].roots_der) & set(part.roots_der)
+        for name, part in bundles.items()
+        if name in known
+    )

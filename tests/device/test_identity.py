@@ -59,7 +59,7 @@ def test_identity_is_got_when_due_and_told(source: Source) -> None:
     assert told.is_set()
 
 
-def test_a_newer_bundle_that_is_published_is_asked_for_within_a_minute(source: Source) -> None:
+def test_a_newer_bundle_that_is_published_is_asked_for_soon(source: Source) -> None:
     clock, said = FakeClock(), list[str]()
     one = keeper(source, clock, said)
     one.step()

@@ -41,3 +41,22 @@ def test_what_an_operator_has_revoked_or_deleted_stays_so(set_up: Layout) -> Non
     assert identities.prepare(set_up, DEVICES) == frozenset()
     with issuers.building(set_up).registry() as registry:
         assert deleted.spiffe_id not in {entry.spiffe_id for entry in registry.list()}
+
+
+def test_whoever_knows_no_root_of_now_is_given_them_and_a_token(set_up: Layout) -> None:
+    folder = set_up.device_identity(DEVICES[0].name)
+    (folder / enrolled.SVID_FILE).write_text("of the old root")
+    (folder / enrolled.TOKEN_FILE).unlink()
+    rotation = issuers.building(set_up).rotation()
+    rotation.prepare()
+    rotation.activate(force=True)
+    identities.prepare(set_up, DEVICES)
+    assert not (folder / enrolled.TOKEN_FILE).exists()  # the old root is still trusted
+    rotation.retire(force=True)
+    identities.prepare(set_up, DEVICES)
+    assert (folder / enrolled.TOKEN_FILE).exists()
+    trusted = bundle.all_from_json((folder / enrolled.BUNDLES_FILE).read_bytes())
+    assert trusted == {
+        one.trust_domain: one.authority().bundle()
+        for one in (issuers.building(set_up), issuers.cloud(set_up))
+    }
