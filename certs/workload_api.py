@@ -78,7 +78,8 @@ class WorkloadApiSource(IdentityHolder):
             await asyncio.sleep(wait_s(self.failures, chance=random.random()))  # noqa: S311 -- jitter
 
     async def _stream(self) -> None:
-        link = unix_socket.dial(self._path, owners=self._owners, timeout_s=ANSWER_S_MAX)
+        # at once or not at all: an agent that hangs with a full queue must not hold the loop up
+        link = unix_socket.dial(self._path, owners=self._owners, timeout_s=0)
         reader, writer = await asyncio.open_unix_connection(sock=link)
         stream = IdentityStream(self._path, self._spiffe_id, read=svid.parse_svid)
         try:

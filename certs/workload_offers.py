@@ -23,6 +23,7 @@ from plantroom.wire.identity import IdentitySource, Svid
 from plantroom.wire.unix_socket import Peer
 
 LOG = logging.getLogger("plantroom.certs.workload")
+ATTESTED_AT_ONCE = 4  # so that a flood of callers leaves threads to others
 CHECK_S = 0.5  # a command's change to the registry is noticed within this
 _PRIVATE_KEY = "PRIVATE KEY"
 
@@ -59,6 +60,7 @@ class Offers:
         self._seen: object = None
         self._held: dict[str, _Held] = {}
         self._making = asyncio.Lock()
+        self._attesting = asyncio.Semaphore(ATTESTED_AT_ONCE)
         self._news = asyncio.Event()
 
     async def run(self) -> NoReturn:
@@ -130,7 +132,10 @@ class Offers:
         return found
 
     async def _known_entries_for(self, peer: Peer) -> list[Entry]:
-        found = await asyncio.to_thread(workload_attestor.selectors_of, peer, hashed=self._hashed)
+        async with self._attesting:
+            found = await asyncio.to_thread(
+                workload_attestor.selectors_of, peer, hashed=self._hashed
+            )
         return [
             entry
             for entry in self._entries

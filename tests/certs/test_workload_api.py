@@ -11,8 +11,10 @@ from plantroom.certs import workload_api
 from plantroom.certs.authority import Authority
 from plantroom.certs.embedded import issue_svid
 from plantroom.certs.workload_api import WorkloadApiSource
+from plantroom.wire import unix_socket
 from plantroom.wire.identity import TrustBundle
 from plantroom.wire.spiffe import SpiffeId
+from tests.fakes.waiting import eventually
 from tests.fakes.workload_agent import Agent, offer, response
 
 
@@ -118,6 +120,30 @@ def test_an_agent_that_goes_away_is_found_again(
         running.cancel()
 
     asyncio.run(scenario())
+
+
+def test_an_agent_that_hangs_holds_nobody_up(
+    path: Path, building: Authority, sensor_id: SpiffeId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    svid = issue_svid(building, sensor_id, ttl_s=600)
+    monkeypatch.setattr(workload_api, "wait_s", lambda *_, **__: 0.02)
+
+    async def scenario(stack: contextlib.ExitStack) -> None:
+        source = WorkloadApiSource(path, sensor_id)
+        with contextlib.closing(unix_socket.bind(path, mode=0o600)) as hanging:
+            hanging.listen(0)
+            waiting = unix_socket.dial(path, owners=(), timeout_s=1)
+            stack.enter_context(contextlib.closing(waiting))  # nobody else fits in
+            running = asyncio.create_task(source.run())
+            await eventually(lambda: source.failures, deadline_s=8)  # connecting may take 10 s
+            assert "nobody listens" in str(source.last_error)
+        agent = stack.enter_context(contextlib.closing(await asyncio.to_thread(Agent, path, None)))
+        agent.say(response(offer(svid, building)))
+        assert (await asyncio.wait_for(source.changed(0), 20)).svid == svid
+        running.cancel()
+
+    with contextlib.ExitStack() as stack:
+        asyncio.run(scenario(stack))
 
 
 def test_a_bundle_known_at_first_hand_stands_before_the_agents_copy(
