@@ -30,6 +30,17 @@ def book_of(connection: sqlite3.Connection, device: str, epoch: int) -> int:
     return int(row[0])
 
 
+def newest_epoch(connection: sqlite3.Connection, device: str) -> int:
+    """Return the newest epoch of which something was received from a device, or -1."""
+    row = connection.execute(
+        "SELECT epoch FROM book WHERE device = ?"
+        " AND EXISTS(SELECT 1 FROM span WHERE span.book = book.id AND kind = ?)"
+        " ORDER BY epoch DESC LIMIT 1",
+        (device, RECEIVED),
+    ).fetchone()
+    return -1 if row is None else int(row[0])
+
+
 def raise_highest(connection: sqlite3.Connection, book: int, seq: int) -> None:
     """Note that the device has numbered up to `seq`."""
     connection.execute(

@@ -69,6 +69,7 @@ class Posting:
         self._quarantine_bytes_max = quarantine_bytes_max
         self._capacity = capacity
         self._books: dict[tuple[str, int], _Book] = {}
+        self._newest: dict[str, int] = {}  # epoch of which something was received, by device
         self._rows: list[tuple[int, int, int, int, int, bytes, bytes]] = []
         self.accepted = 0
         self.duplicates = 0
@@ -98,6 +99,8 @@ class Posting:
             highest = spans.highest(self._sql, (number, RECEIVED))
             booked = max(spans.highest(self._sql, (number, kind)) for kind in _FATES)
             book = self._books[key] = _Book(number, device, epoch, highest, highest, booked)
+            if device not in self._newest:
+                self._newest[device] = books.newest_epoch(self._sql, device)
         return book
 
     def _row(self, book: _Book, row: Row) -> bool:
@@ -108,7 +111,7 @@ class Posting:
             book.highest = row.seq
             if row.seq <= book.booked:
                 self._lift(book, row.seq)
-            self._queue(book, row, WAITING)
+            self._queue(book, row, self._lane(book))
             book.hashes.append((row.seq, row.hash))
             return False
         held = book.fresh.get(row.seq)
@@ -125,6 +128,14 @@ class Posting:
             self._reused(book, row)
             return True
         return False
+
+    def _lane(self, book: _Book) -> int:
+        """Let live have the newest of a device only: what an earlier life took is backfill."""
+        newest = self._newest[book.device]
+        if book.epoch < newest:
+            return AGAIN
+        self._newest[book.device] = book.epoch
+        return WAITING
 
     def _queue(self, book: _Book, row: Row, state: int) -> None:
         book.fresh[row.seq] = row.hash

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from plantroom.gateway import books, ingress
 from plantroom.gateway.posting import Posting
-from plantroom.gateway.queue_schema import EVICTED, MIGRATIONS, RECEIVED
+from plantroom.gateway.queue_schema import AGAIN, EVICTED, MIGRATIONS, RECEIVED, WAITING
 from plantroom.gateway.tables import Life
 from plantroom.wire import spans
 from tests.fakes.gateway_rig import TRUST_DOMAIN, FastClock, device, pack, reading
@@ -115,3 +115,18 @@ def test_a_quarantined_reading_that_comes_whole_after_all_is_queued(
         assert (book["quarantined"], book["received"]) == ([[0, 1]], [[2, 5]])
 
     asyncio.run(scenario())
+
+
+def test_what_an_earlier_life_of_a_device_took_is_backfill() -> None:
+    """It was refused for a while, and comes behind readings of the device's newest epoch."""
+    sql = database()
+    for epoch, seq in ((7, 0), (8, 0), (7, 1), (8, 1)):
+        life = Life(incarnation=1, clock=FastClock(), random_bits=lambda _: 1)
+        posting = Posting(sql, life, aged_us=0, quarantine_bytes_max=1000)
+        late = reading(seq, epoch=epoch)
+        intake = ingress.read(pack([late]), TRUST_DOMAIN)
+        assert intake is not None
+        posting.post(intake)
+        posting.flush()
+    rows = sql.execute("SELECT epoch, seq, state FROM reading JOIN book ON book.id = reading.book")
+    assert set(rows) == {(7, 0, WAITING), (8, 0, WAITING), (7, 1, AGAIN), (8, 1, WAITING)}
