@@ -133,12 +133,12 @@ class Child:
 
 
 def last_line(log: Path) -> str:
-    """Return the last line that a process wrote."""
+    """Return the last line that a process wrote, as part of a line of ours."""
     try:
         tail = log.read_bytes()[-_LAST_LINE_BYTES_MAX:].decode(errors="replace").strip()
     except OSError:
         return "it wrote no log"
-    return tail.splitlines()[-1] if tail else "its log is empty"
+    return tail.splitlines()[-1].removeprefix("plantroom: ") if tail else "its log is empty"
 
 
 def _ended(code: int) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from plantroom.lab import child as module
-from plantroom.lab.child import Child, Program
+from plantroom.lab.child import Child, Program, last_line
 from plantroom.wire.errors import ConfigError
 from tests.fakes.waiting import until
 
@@ -107,6 +107,13 @@ def test_a_child_that_complains_about_its_configuration_is_not_started_again(
             await watched.child.run()
 
     asyncio.run(main())
+
+
+def test_what_a_process_of_ours_says_is_not_introduced_twice(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert last_line(log) == "it wrote no log"
+    log.write_text("starting\nplantroom: port is taken, 127.0.0.1:1: choose another\n")
+    assert last_line(log) == "port is taken, 127.0.0.1:1: choose another"
 
 
 def test_a_child_that_does_not_stop_is_killed_at_its_deadline(tmp_path: Path) -> None:
