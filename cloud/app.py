@@ -24,7 +24,7 @@ from plantroom.certs.holder import OwnSource, known
 from plantroom.certs.issuing import Issuing
 from plantroom.certs.statements import Statements
 from plantroom.certs.time_floor import TimeFloor
-from plantroom.cloud import catalog, identities, ota, ota_service, policing, trust
+from plantroom.cloud import catalog, identities, ota, ota_service, policing, retention, trust
 from plantroom.cloud.accepted import Accepted
 from plantroom.cloud.devices import PRESENCE_FILTER, Devices
 from plantroom.cloud.identities import FRONT, INGESTION
@@ -240,6 +240,9 @@ async def _run(parts: _Parts) -> None:
         start("ingest", link.run())
         start("ingest-calls", _calls(parts, ingest).run())
         start("store", parts.store.run())
+        if settings.store.retention_days:
+            days = settings.store.retention_days
+            start("retention", retention.keep(parts.store, days, parts.clock))
         if parts.updates is not None:
             start("ota-identity", parts.update_identity.run())
             start("ota", _serve_updates(parts, parts.updates, port))

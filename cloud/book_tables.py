@@ -130,5 +130,5 @@ def altered_segments(
                 seen.add(reading.seq)
     digests = {segment: total.to_bytes(32) for segment, total in sums.items()}
     retired = {n for a, b in book.retired for n in range(a // SEGMENT_SEQS, b // SEGMENT_SEQS + 1)}
-    segments = sorted(digests.keys() | book.digests.keys() - retired)
+    segments = sorted((digests.keys() | book.digests.keys()) - retired)
     return [each for each in segments if digests.get(each) != book.digests.get(each)]

@@ -132,6 +132,7 @@ class Ingest:
         self.counts["stored"] += len(committed.stored)
         self.counts["duplicates"] += committed.duplicates
         self.counts["late"] += committed.late
+        self.counts["after_retention"] += committed.after_retention
         self.quarantined.update(committed.quarantined)
         self._commit = max(self._commit, *(receipt.commit for receipt in committed.receipts))
         self._shown(committed.stored, deliveries[0].received_us)
@@ -269,6 +270,7 @@ _FIGURES = {
     "commits": "Commits of the store",
     "stored": "Readings stored",
     "duplicates": "Readings that were stored before",
+    "after_retention": "Duplicates of readings that are beyond retention",
     "late": "Readings that came after their hour had closed",
     "unreadable": "Batches that could not be read",
     "refused": "Messages that could not even be answered",

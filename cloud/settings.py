@@ -52,6 +52,11 @@ class StoreSection:
 
     kind: str = option("sqlite", "Kind of store.", choices=("sqlite",))
     path: str = option("", "Its file. Empty: `store.db` in the state folder.")
+    retention_days: float = option(
+        0.0,
+        "Readings taken longer ago go, and are booked evicted(retention). 0: never.",
+        low=0,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

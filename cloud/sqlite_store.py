@@ -5,10 +5,11 @@ import contextlib
 import logging
 import sqlite3
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from plantroom.cloud import book_tables, readback, verifying
+from plantroom.cloud import book_tables, readback, retention, verifying
 from plantroom.cloud.membership import belongs_by_name
 from plantroom.cloud.readback import value_of
 from plantroom.cloud.store import (
@@ -71,6 +72,10 @@ class SqliteStore:
     async def renew(self) -> None:
         """Take a new name; see `Store`."""
         self._store_id = await self._database.write(_renew)
+
+    async def retire(self, before_us: int) -> int:
+        """Let go what is beyond retention; see `Store`."""
+        return await self._database.write(partial(retention.retire, before_us=before_us))
 
     async def books(self, spiffe_ids: Iterable[str] | None = None) -> list[StoredBook]:
         """Give books; see `Store`."""

@@ -148,6 +148,13 @@ class Store(Protocol):
         """Take a new `store_id`: this store was restored from a backup, and gateways send again."""
         ...
 
+    async def retire(self, before_us: int) -> int:
+        """Let some of what was taken before that go, by segments; return how many readings.
+
+        Their ranges stay stored, their digests stay, and they are booked `evicted(retention)`.
+        """
+        ...
+
     async def books(self, spiffe_ids: Iterable[str] | None = None) -> list[StoredBook]:
         """Give the books of these devices, or of all, ordered by site, device and epoch."""
         ...

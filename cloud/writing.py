@@ -16,7 +16,7 @@ from plantroom.cloud.placing import Placing, Series
 from plantroom.cloud.quarantine import Quarantine
 from plantroom.cloud.readback import BookRef
 from plantroom.cloud.store import Belongs, Committed, Delivery
-from plantroom.cloud.store_schema import STORED
+from plantroom.cloud.store_schema import RETIRED, STORED
 from plantroom.wire import spans
 from plantroom.wire.envelope import Batch, Receipt, Span
 from plantroom.wire.ranges import RangeSet, runs
@@ -89,6 +89,7 @@ class Writer:
             duplicates=act.duplicates,
             quarantined=act.quarantined,
             late=act.late,
+            after_retention=act.after_retention,
         )
 
     def _deliver(self, act: "_Act", delivery: Delivery) -> _Tally:
@@ -125,6 +126,10 @@ class Writer:
             act.stored += new
         same = [reading for reading, is_same in again if is_same]
         act.duplicates += len(same)
+        if same:
+            span = min(one.seq for one in same), max(one.seq for one in same)
+            retired = spans.within(act.connection, (ref.id, RETIRED), *span)
+            act.after_retention += sum(one.seq in retired for one in same)
         tally.store(same)
         reused = [reading for reading, is_same in again if not is_same]
         if reused:
@@ -162,6 +167,7 @@ class _Act:
     stored: list[Reading] = field(default_factory=list)
     duplicates: int = 0
     late: int = 0
+    after_retention: int = 0
     quarantined: dict[str, int] = field(default_factory=dict)
 
 
