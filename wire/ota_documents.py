@@ -119,7 +119,7 @@ class Documents:
         Raises:
             RejectedError: `malformed`, `head-signature`, `head-rollback`, `head-equivocation`.
         """
-        if data == self.head_bytes:
+        if self.head is not None and data == self.head_bytes:
             return False
         read, signed = head.read(data)
         try:
