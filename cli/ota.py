@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from plantroom.certs import signing_keys
-from plantroom.cli import output
+from plantroom.cli import ota_campaign, output
 from plantroom.cli.options import layout_of, subcommand, subcommands
 from plantroom.lab import ota_files, ota_keys, ota_publish
 from plantroom.lab.building import SITE
@@ -57,6 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verify.add_argument("--image", metavar="FILE", help="check this image against the manifest")
     inspect = subcommand(commands, "inspect", "tell what a document says", inspect_)
     inspect.add_argument("file", metavar="FILE")
+    ota_campaign.configure(commands)
 
 
 def _configure_keys(commands: Any) -> None:

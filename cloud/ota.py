@@ -5,6 +5,7 @@ that it decides is on the disk before it is published. What a retained topic say
 reconnect changes nothing.
 """
 
+import contextlib
 import hashlib
 import logging
 from collections import OrderedDict
@@ -18,7 +19,7 @@ from plantroom.cloud.campaign_rules import Told
 from plantroom.cloud.ota_images import OtaImages
 from plantroom.cloud.ota_registry import Audit, Device, OtaRegistry
 from plantroom.cloud.ota_sites import Sites
-from plantroom.wire import alarm, calls, envelope, ota_messages, topics
+from plantroom.wire import alarm, calls, envelope, ota_messages, suit, topics
 from plantroom.wire.clock import Clock
 from plantroom.wire.envelope import Presence
 from plantroom.wire.errors import (
@@ -73,6 +74,7 @@ class Updates:
         self.campaigns: dict[str, Campaign] = {}
         self.refused = 0
         self._changed = _Changed()
+        self._why_refused: OrderedDict[bytes, str] = OrderedDict()  # by release
         self._outbox: list[Message] = []  # what a call has to say besides its answer
         self._refusals: OrderedDict[bytes, None] = OrderedDict()
         self._handlers: dict[str, Callable[[Message, Topic], Awaitable[list[Message]]]] = {
@@ -145,12 +147,31 @@ class Updates:
     async def _manifest(self, message: Message, topic: Topic) -> list[Message]:
         site, name = topic.site, topic.names[0]
         rollout = message.user.get("rollout", "all")
+        try:
+            return self._register(site, name, message.payload, rollout)
+        except PlantroomError as error:
+            self._remember_why(message.payload, str(error))
+            raise
+
+    def _remember_why(self, manifest: bytes, text: str) -> None:
+        """Keep why a release is refused, for whoever asks what became of it."""
+        with contextlib.suppress(RejectedError):
+            self._why_refused[suit.read(manifest).digest] = text
+        if len(self._why_refused) > _REFUSALS_MAX:
+            self._why_refused.popitem(last=False)
+
+    def why_refused(self, release: bytes) -> str:
+        """Say why a release was refused, or nothing."""
+        return self._why_refused.get(release, "")
+
+    def _register(self, site: str, name: str, manifest: bytes, rollout: str) -> list[Message]:
         if rollout not in {"all", "assigned"}:
-            raise UsageError("rollout is `all` or `assigned`", where=message.topic)
+            raise UsageError("rollout is `all` or `assigned`", where=f"{site} {name}")
         is_new = self.sites.current(site, name)
         release, said = self.sites.take_manifest(
-            site, name, message.payload, "all" if rollout == "all" else "assigned", self.now_s
+            site, name, manifest, "all" if rollout == "all" else "assigned", self.now_s
         )
+        self._why_refused.pop(release.digest, None)
         if said or is_new is None or is_new.digest != release.digest:
             self._changed.sites.add(site)
             text = f"{name} {release.version} ({release.sequence}), rollout {rollout}"
@@ -204,11 +225,11 @@ class Updates:
     async def _state(self, message: Message, topic: Topic) -> list[Message]:
         report = ota_messages.decode(message.payload, Report)
         device = self.device(topic.site, topic.names[0])
-        if report.number <= device.number and not _is_new_life(report, device):
+        if not device.is_news(report):
             return []
         if (report.state, report.code) != (device.state, device.code):
             self._say_verdict(topic, report)
-        _take_report(device, report, self.clock.wall_us())
+        device.take(report, self.clock.wall_us())
         self._touch(device)
         for campaign in self.campaigns.values():
             self._hear(campaign, device, report)
@@ -217,13 +238,9 @@ class Updates:
     def _say_verdict(self, topic: Topic, report: Report) -> None:
         if report.state in FINAL_STATES or report.state == "DOWNLOADING":
             text = " ".join(filter(None, (report.code, report.version, report.text)))
-            self.note(
-                report.state.lower().replace("_", "-"),
-                site=topic.site,
-                device=topic.names[0],
-                release=report.release.hex(),
-                text=text,
-            )
+            where = {"site": topic.site, "device": topic.names[0]}
+            event = report.state.lower().replace("_", "-")
+            self.note(event, **where, release=report.release.hex(), text=text)
 
     def _hear(self, campaign: Campaign, device: Device, report: Report) -> None:
         member = campaign.members.get((device.site, device.device))
@@ -380,18 +397,3 @@ class Updates:
 
 async def _nobody(asked: calls.Asked) -> object:
     raise UsageError("no such capability", where=asked.capability)
-
-
-def _is_new_life(report: Report, device: Device) -> bool:
-    """Say whether a device numbers its reports anew: it was set up again."""
-    return report.number < device.number and report.state in {"IDLE", "WAITING", "QUEUED"}
-
-
-def _take_report(device: Device, report: Report, now_us: int) -> None:
-    device.number, device.state, device.code = report.number, report.state, report.code
-    device.text, device.at_us = report.text, report.at_us or now_us
-    device.release, device.version = report.release.hex(), report.version
-    device.chunks, device.chunks_done = report.chunks, report.chunks_done
-    device.running_version = report.running_version
-    device.running_sequence = report.running_sequence
-    device.running_release = report.running_digest.hex()

@@ -190,9 +190,12 @@ class OtaCalls:
     async def _firmware_status(self, _asked: calls.Asked, data: Table) -> object:
         if "image" in data:
             return await self._updates.images.status(_text(data, "image"))
-        found = self._updates.sites.find(_digest(data))
+        release = _digest(data)
+        found = self._updates.sites.find(release)
         if found is None:
-            return {"known": False, "complete": False, "chunks": 0, "chunks_done": 0, "missing": []}
+            refused = self._updates.why_refused(release)
+            nothing = {"chunks": 0, "chunks_done": 0, "missing": []}
+            return {"known": False, "complete": False, "refused": refused, **nothing}
         return await self._updates.images.status(found[1].image)
 
     async def _audit(self, _asked: calls.Asked, data: Table) -> object:

@@ -14,6 +14,7 @@ from plantroom.cloud.ota_sites import Kept
 from plantroom.wire import cbor, shape
 from plantroom.wire.database import Database
 from plantroom.wire.errors import StorageCorruptError
+from plantroom.wire.ota_messages import Report
 
 AUDIT_ROWS_MAX: Final = 200_000
 BODY_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -71,6 +72,21 @@ class Device:
     running_sequence: int = 0
     running_release: str = ""
     assigned: int = 0
+
+    def is_news(self, report: Report) -> bool:
+        """Say whether a report is newer than the last; a device set up again counts anew."""
+        begins = report.state in {"IDLE", "WAITING", "QUEUED"}
+        return report.number > self.number or (begins and report.number < self.number)
+
+    def take(self, report: Report, now_us: int) -> None:
+        """Take a report."""
+        self.number, self.state, self.code = report.number, report.state, report.code
+        self.text, self.at_us = report.text, report.at_us or now_us
+        self.release, self.version = report.release.hex(), report.version
+        self.chunks, self.chunks_done = report.chunks, report.chunks_done
+        self.running_version = report.running_version
+        self.running_sequence = report.running_sequence
+        self.running_release = report.running_digest.hex()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

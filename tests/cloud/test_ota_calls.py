@@ -10,7 +10,7 @@ from plantroom.cloud import ota_calls
 from plantroom.cloud.ota import Updates
 from plantroom.wire import firmware, suit
 from plantroom.wire.errors import RefusedError, UsageError
-from tests.fakes.ota_author import IMAGE, read
+from tests.fakes.ota_author import IMAGE, read, signer
 from tests.fakes.ota_cloud import SITE, OtaCloud, assigned, born, manifest, report, upload
 
 ABOUT = {"device_id": "hvac-001", "current_version": "1.0.0", "device_type": "hvac"}
@@ -147,6 +147,20 @@ def test_operators_see_releases_uploads_and_the_audit(tmp_path: Path) -> None:
         assert [one["event"] for one in rows] == ["image-whole"]
         with pytest.raises(RefusedError, match="limit"):
             await cloud.call(updates, "update_audit", {"limit": 0})
+
+    cloud.run(work)
+
+
+def test_an_author_is_told_why_a_release_was_refused(tmp_path: Path) -> None:
+    cloud = OtaCloud(tmp_path)
+    forged = manifest(cloud.author, by=[signer()])
+
+    async def work(updates: Updates) -> None:
+        await updates.take([forged])
+        asked = {"release": read(forged.payload).digest.hex()}
+        said = await cloud.call(updates, "firmware_status", asked)
+        assert not said["known"]
+        assert "valid signatures" in said["refused"]
 
     cloud.run(work)
 
