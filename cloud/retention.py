@@ -33,7 +33,7 @@ async def keep(store: Store, days: float, clock: Clock) -> NoReturn:
         gone = 0
         try:
             while is_plausible(now_us):
-                found = await store.retire(now_us - int(days * _DAY_US))
+                found = await store.retire(now_us, int(days * _DAY_US))
                 gone += found
                 if not found:
                     break
@@ -44,6 +44,15 @@ async def keep(store: Store, days: float, clock: Clock) -> NoReturn:
         if gone:
             LOG.info("%d readings are beyond the %g days of retention and gone", gone, days)
         await asyncio.sleep(_PERIOD_S)
+
+
+def before(connection: sqlite3.Connection, now_us: int, keep_us: int) -> int:
+    """Return the moment before which readings go; a clock that jumps ahead moves it no further.
+
+    It follows the clock only as far as some reading has been taken.
+    """
+    (newest_us,) = connection.execute("SELECT ifnull(MAX(newest_us), 0) FROM device").fetchone()
+    return min(now_us, int(newest_us)) - keep_us
 
 
 def retire(connection: sqlite3.Connection, before_us: int) -> int:

@@ -5,7 +5,6 @@ import contextlib
 import logging
 import sqlite3
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -73,9 +72,13 @@ class SqliteStore:
         """Take a new name; see `Store`."""
         self._store_id = await self._database.write(_renew)
 
-    async def retire(self, before_us: int) -> int:
+    async def retire(self, now_us: int, keep_us: int) -> int:
         """Let go what is beyond retention; see `Store`."""
-        return await self._database.write(partial(retention.retire, before_us=before_us))
+
+        def work(connection: sqlite3.Connection) -> int:
+            return retention.retire(connection, retention.before(connection, now_us, keep_us))
+
+        return await self._database.write(work)
 
     async def books(self, spiffe_ids: Iterable[str] | None = None) -> list[StoredBook]:
         """Give books; see `Store`."""

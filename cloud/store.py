@@ -148,8 +148,8 @@ class Store(Protocol):
         """Take a new `store_id`: this store was restored from a backup, and gateways send again."""
         ...
 
-    async def retire(self, before_us: int) -> int:
-        """Let some of what was taken before that go, by segments; return how many readings.
+    async def retire(self, now_us: int, keep_us: int) -> int:
+        """Let some of what was taken longer ago go, by segments; return how many readings.
 
         Their ranges stay stored, their digests stay, and they are booked `evicted(retention)`.
         """
