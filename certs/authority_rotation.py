@@ -133,7 +133,12 @@ class Rotation:
             authority_root.load_key(self._folder, record, root)  # before, not after
             changed = replace(record, activated_s=now_s)
             authority_manifest.write(
-                self._folder, replace(manifest.with_root(changed), active=record.name)
+                self._folder,
+                replace(
+                    manifest.with_root(changed),
+                    active=record.name,
+                    sequence=manifest.sequence + 1,  # who hears of it renews with the new root
+                ),
             )
             return record.name
 

@@ -7,6 +7,7 @@ not. Source: SPIFFE X509-SVID sections 2, 3, 4 and 5.2.
 from typing import Any, TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from plantroom.certs import der, own_svid, pem
@@ -50,6 +51,24 @@ def parse_svid(chain_pem: bytes, key_pem: bytes) -> Svid:
     if not own_svid.key_belongs(made):
         raise IdentityError("key is not this SVID's", reason="bad-key", where=str(made.spiffe_id))
     return made
+
+
+def chain_of(chain_pem: bytes) -> list[x509.Certificate]:
+    """Parse a chain strictly, leaf first.
+
+    Raises:
+        IdentityError: with reason `bad-certificate`.
+    """
+    return [load(part) for part in pem.decode(pem.CERTIFICATE, chain_pem)]
+
+
+def is_issued_by(certificate: x509.Certificate, signer: x509.Certificate) -> bool:
+    """Say whether the one has signed the other."""
+    try:
+        certificate.verify_directly_issued_by(signer)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
 
 
 def load(certificate_der: bytes) -> x509.Certificate:

@@ -8,7 +8,7 @@ whoever has no SVID yet.
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from plantroom.certs import atomic, bundle, enrolled
+from plantroom.certs import atomic, bundle, enrolled, svid
 from plantroom.certs.registry import Registry
 from plantroom.lab import issuers, people
 from plantroom.lab.building import (
@@ -102,12 +102,17 @@ def _let_join(
 
 
 def _is_lost(folder: Path, bundles: Mapping[str, TrustBundle]) -> bool:
+    """Say whether its bundles have no root of now, or its SVID is of none."""
     data = atomic.read(folder / enrolled.BUNDLES_FILE, bytes_max=bundle.BUNDLE_BYTES_MAX)
+    chain = atomic.read(folder / enrolled.SVID_FILE, bytes_max=bundle.BUNDLE_BYTES_MAX)
     try:
         known = bundle.all_from_json(data or b"{}")
+        signed = svid.chain_of(chain or b"")
     except IdentityError:
         return True
-    return any(
+    trusted = [svid.load(root) for part in bundles.values() for root in part.roots_der]
+    is_old = signed and not any(svid.is_issued_by(one, root) for one in signed for root in trusted)
+    return bool(is_old) or any(
         not set(known[name].roots_der) & set(part.roots_der)
         for name, part in bundles.items()
         if name in known

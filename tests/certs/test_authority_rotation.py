@@ -53,7 +53,7 @@ def test_the_whole_life_of_a_root(
     clock.offset_s = SPREAD_S + HOUR_S
     assert rotation.retire() == "root-1"
     building.refresh()
-    assert building.bundle().sequence == first.sequence + 2
+    assert building.bundle().sequence == first.sequence + 3
     assert first.roots_der[0] not in building.bundle().roots_der
     assert states(rotation) == {"root-2": "active"}
 

@@ -1,6 +1,7 @@
 import stat
 
 from plantroom.certs import bundle, enrolled
+from plantroom.certs.embedded import issue_svid
 from plantroom.lab import identities, issuers
 from plantroom.lab.building import CLOUD_IDS, GATEWAY_ID, UPLINK_ID
 from plantroom.lab.layout import Layout
@@ -43,11 +44,13 @@ def test_what_an_operator_has_revoked_or_deleted_stays_so(set_up: Layout) -> Non
         assert deleted.spiffe_id not in {entry.spiffe_id for entry in registry.list()}
 
 
-def test_whoever_knows_no_root_of_now_is_given_them_and_a_token(set_up: Layout) -> None:
+def test_whoever_is_of_no_root_of_now_is_given_them_and_a_token(set_up: Layout) -> None:
     folder = set_up.device_identity(DEVICES[0].name)
-    (folder / enrolled.SVID_FILE).write_text("of the old root")
+    issuer = issuers.building(set_up)
+    made = issue_svid(issuer.authority(), DEVICES[0].spiffe_id, ttl_s=600)
+    (folder / enrolled.SVID_FILE).write_bytes(made.chain_pem)
     (folder / enrolled.TOKEN_FILE).unlink()
-    rotation = issuers.building(set_up).rotation()
+    rotation = issuer.rotation()
     rotation.prepare()
     rotation.activate(force=True)
     identities.prepare(set_up, DEVICES)
