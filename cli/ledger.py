@@ -1,6 +1,9 @@
 """`plantroom ledger show|verify|export|renew-store`: the books, and whether they close."""
 
 import argparse
+from collections import Counter
+from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 from plantroom.cli import output
@@ -11,8 +14,11 @@ from plantroom.wire.errors import CheckFailedError
 from plantroom.wire.ranges import RangeSet
 
 _RANGES_SHOWN = 3
+_EPOCHS_SHOWN = 3  # of each device; earlier ones that are closed share a line
+_NOTHING = Page(device="", epoch=0, highest=-1)
 _HEAD = (
     *("DEVICE", "EPOCH", "FIRST", "LAST", "UNSENT", "GATEWAY", "QUEUED", "CLOUD", "HOLES"),
+    "EXCUSED",
     "BOOK",
 )
 
@@ -27,6 +33,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     ):
         command = subcommand(commands, name, text, run)
         command.add_argument("--device", metavar="ID", help="only this one: hvac-001")
+        if name == "show":
+            command.add_argument(
+                "--all", action="store_true", help="a line for each earlier epoch as well"
+            )
     subcommand(
         commands,
         "renew-store",
@@ -41,8 +51,37 @@ def show(options: argparse.Namespace) -> int:
     if options.json:
         output.document({"books": [plain(account) for account in accounts]})
     else:
-        output.table(_HEAD, map(_row, accounts))
+        output.table(_HEAD, _rows(accounts, fold=not options.all))
     return 0
+
+
+def _rows(accounts: tuple[Account, ...], *, fold: bool) -> Iterator[tuple[object, ...]]:
+    """Give a row for each book; closed ones of earlier epochs share one, where that is wanted."""
+    for _, group in groupby(accounts, key=lambda account: account.device):
+        books = list(group)
+        over = [book for book in books[:-_EPOCHS_SHOWN] if book.closes and not _waits(book)]
+        if fold and len(over) > 1:
+            yield _folded(over)
+        else:
+            over = []
+        yield from (_row(book) for book in books if book not in over)
+
+
+def _waits(account: Account) -> bool:
+    return bool(account.queued or account.at_sensor)
+
+
+def _folded(accounts: list[Account]) -> tuple[object, ...]:
+    """Return one row for closed books of earlier epochs."""
+    below = sum(len(account.gateway.held) for account in accounts if account.gateway)
+    above = sum(len(account.cloud.held) for account in accounts if account.cloud)
+    reasons: Counter[str] = Counter()
+    for account in accounts:
+        reasons.update((account.cloud or account.gateway or _NOTHING).reasons)
+    excused = ", ".join(f"{name} {count}" for name, count in sorted(reasons.items()))
+    name = accounts[0].device.rpartition("/")[2]
+    folded = f"{len(accounts)} epochs"
+    return name, folded, "", "", "", below, "", above, "", excused, "close"
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -142,6 +181,7 @@ def _page(page: Page | None) -> dict[str, Any] | None:
         "holes": list(page.holes),
         "excused": list(page.excused),
         "lost": list(page.lost),
+        "reasons": dict(page.reasons),
         "disputed": page.disputed,
         "digests": {str(segment): total for segment, total in page.digests.items()},
     }
@@ -160,8 +200,15 @@ def _row(account: Account) -> tuple[object, ...]:
         len(account.queued) or "",
         len(account.cloud.held) if account.cloud else "",
         _spans(without(pages[0].holes, union(account.queued, account.at_sensor))),
+        _excused(pages),
         "closes" if account.closes else account.faults[0].what,
     )
+
+
+def _excused(pages: list[Page]) -> str:
+    """Say what is evicted, quarantined or lost: as the cloud books it, else as the gateway does."""
+    reasons = {name: count for page in pages[::-1] for name, count in page.reasons.items()}
+    return ", ".join(f"{name} {count}" for name, count in sorted(reasons.items()))
 
 
 def _spans(ranges: RangeSet) -> str:

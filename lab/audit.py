@@ -24,7 +24,7 @@ class Page:
     `held`: received here and neither evicted nor quarantined here. `settled`: of these, known to
     be stored further up (the gateway's receipts; at the cloud everything held). `excused`: evicted
     or quarantined, with a reason on record. `lost`: known to be nowhere any more. `digests`: by
-    segment of 1,000 numbers, of what is held.
+    segment of 1,000 numbers, of what is held. `reasons`: evicted(full) and how many, for people.
     """
 
     device: str
@@ -36,6 +36,7 @@ class Page:
     lost: RangeSet = field(default_factory=RangeSet)
     digests: Mapping[int, str] = field(default_factory=dict)
     disputed: bool = False
+    reasons: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def holes(self) -> RangeSet:

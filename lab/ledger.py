@@ -116,6 +116,9 @@ def _gateway_page(entry: Any) -> Page:
         lost=RangeSet(map(tuple, entry["gone"])),
         digests={int(segment): total for segment, total in entry["digests"].items()},
         disputed=entry["disputed"],
+        reasons={
+            name.replace("gone(", "lost("): count for name, count in entry["reasons"].items()
+        },
     )
 
 
@@ -130,4 +133,5 @@ def _cloud_page(book: StoredBook) -> Page:
         lost=book.gone,
         digests={segment: total.hex() for segment, total in book.digests.items()},
         disputed=book.disputed,
+        reasons=book.reasons,
     )

@@ -61,3 +61,16 @@ def test_a_store_that_was_restored_is_named_anew(run: Run, store: Path) -> None:
     said = json.loads(ran.out)
     assert said["former"] != said["store_id"]
     assert run("ledger", "verify").code == 0
+
+
+def test_closed_books_of_earlier_epochs_share_a_line(run: Run, store: Path) -> None:
+    for epoch in range(7, 14):
+        put(store, *(hvac_reading(seq, epoch=epoch) for seq in range(3)), epoch=epoch)
+    put(store, hvac_reading(2, epoch=14), epoch=14)  # with a hole: it is shown
+    put(store, hvac_reading(0, epoch=15), epoch=15)
+    lines = run("ledger", "show").out.splitlines()
+    assert len(lines) == 1 + 1 + 3
+    assert "6 epochs" in lines[1]
+    assert " 18 " in lines[1]
+    assert len(run("ledger", "show", "--all").out.splitlines()) == 1 + 9
+    assert len(json.loads(run("ledger", "show", "--json").out)["books"]) == 9
