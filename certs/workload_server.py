@@ -114,12 +114,20 @@ class WorkloadServer:
 
     def metrics(self) -> list[Metric]:
         """Return the server's figures for `/metrics`."""
-        refused = "Calls ended with this gRPC status"
+        refused = "Calls ended, by gRPC status"
         return [
             Metric(
-                "plantroom_workload_connections", "gauge", "Callers connected", self._connections
+                "plantroom_workload_connections",
+                "gauge",
+                "Callers of the Workload API",
+                self._connections,
             ),
-            Metric("plantroom_workload_cut_off_total", "counter", "Beyond a limit", self._cut_off),
+            Metric(
+                "plantroom_workload_cut_off_total",
+                "counter",
+                "Callers beyond a limit",
+                self._cut_off,
+            ),
             *(
                 Metric(
                     "plantroom_workload_refused_total",
