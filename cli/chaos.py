@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags."""
     parser.epilog = (
         "The building gets a state folder of its own, with --state a new one that stays. The same "
-        "seed is the same schedule. Clocks are not stepped here: the simulation does that. The "
+        "seed is the same schedule. Clocks are stepped where libfaketime is installed. The "
         "last line is the verdict; exit code 1 when it is FAIL."
     )
     add = parser.add_argument

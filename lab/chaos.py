@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from plantroom.lab import chaos_disk, chaos_judge, chaos_recording, running
+from plantroom.lab import chaos_clock, chaos_disk, chaos_judge, chaos_recording, running
+from plantroom.lab.chaos_clock import Clock
 from plantroom.lab.chaos_disk import Disk
 from plantroom.lab.chaos_plan import Fault, Schedule, Weather, schedule
 from plantroom.lab.chaos_way import BadWay
@@ -130,7 +131,8 @@ def unleash(storm: Storm, *, tell: Tell, progress: Tell, keep: Path | None = Non
         folder = keep or Path(scratch) / "state"
         folder.mkdir(parents=True, exist_ok=True)
         with chaos_disk.prepared(folder, own=keep is None) as disk:
-            run = _Run(storm, plan, folder, disk, tell=tell, progress=progress)
+            clock = Clock(Path(scratch), chaos_clock.library())
+            run = _Run(storm, plan, folder, disk, clock, tell=tell, progress=progress)
             return asyncio.run(run.run(Path(scratch)))
 
 
@@ -143,11 +145,12 @@ class _Run:
         plan: Schedule,
         folder: Path,
         disk: Disk,
+        clock: Clock,
         *,
         tell: Tell,
         progress: Tell,
     ) -> None:
-        self._storm, self._plan, self._disk = storm, plan, disk
+        self._storm, self._plan, self._disk, self._clock = storm, plan, disk, clock
         self._layout = Layout(folder / "state")
         self._tell, self._progress = tell, progress
         self._ways: dict[str, BadWay] = {}
@@ -192,6 +195,7 @@ class _Run:
                 stderr=said,
                 env={
                     **os.environ,
+                    **self._clock.environment,
                     "PLANTROOM_UPLINK_ADDRESS": self._ways["lan"].address,
                     "PLANTROOM_BRIDGE_ADDRESS": self._ways["wan"].address,
                 },
@@ -239,6 +243,9 @@ class _Run:
             way.weather = Weather()
 
     def _begin(self, fault: Fault, now_s: float) -> None:
+        if fault.kind == "step" and not self._clock.can_step:
+            self._note("no clock is stepped: install libfaketime for that")
+            return
         self._verdict.faults[f"{fault.kind}s"] += 1
         self._tell(f"{now_s:6.1f} s: {fault.text}")
         if fault.kind == "kill":
@@ -247,6 +254,9 @@ class _Run:
         self._ends.append((now_s + fault.lasts_s, fault))
         if fault.kind == "fill":
             self._disk.fill(list(self._pids().values()))
+            return
+        if fault.kind == "step":
+            self._clock.set(fault.off_s)
             return
         way = self._ways[fault.target]
         if fault.kind == "cut":
@@ -261,6 +271,8 @@ class _Run:
     def _end(self, fault: Fault) -> None:
         if fault.kind == "fill":
             self._disk.free(list(self._pids().values()))
+        elif fault.kind == "step":
+            self._clock.set(0)
         elif fault.kind == "delay":
             self._ways[fault.target].weather = self._plan.weather.get(
                 "lan" if fault.target == "lan" else "wan", Weather()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Kind = Literal["kill", "cut", "swallow", "throttle", "delay", "fill"]
+Kind = Literal["kill", "cut", "swallow", "throttle", "delay", "fill", "step"]
 Way = Literal["lan", "wan"]
 WAYS: Final[tuple[Way, ...]] = ("lan", "wan")
 SPARE_S: Final = 3.0  # of calm before the first fault
@@ -33,12 +33,14 @@ class Fault:
     target: str
     lasts_s: float = 0.0
     bytes_per_s: int = 0
+    off_s: int = 0  # how far a clock is off
 
     @property
     def text(self) -> str:
         """The fault in words."""
         lasts = f" for {self.lasts_s:.1f} s" if self.lasts_s else ""
-        return f"{self.kind} {self.target}{lasts}"
+        by = f" by {self.off_s:+d} s" if self.off_s else ""
+        return f"{self.kind} {self.target}{by}{lasts}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +80,12 @@ def _calm(_chance: random.Random, _duration_s: float, _processes: Sequence[str])
 
 
 def _storm(chance: random.Random, duration_s: float, processes: Sequence[str]) -> list[Fault]:
-    """Something every second or two on every process and way, and one full disk."""
-    return [*_strokes(chance, duration_s, processes), _full_disk(chance, duration_s)]
+    """Something every second or two on every process and way, one full disk, two clock steps."""
+    return [
+        *_strokes(chance, duration_s, processes),
+        _full_disk(chance, duration_s),
+        *_clock_steps(chance, duration_s),
+    ]
 
 
 def _strokes(chance: random.Random, duration_s: float, processes: Sequence[str]) -> Iterator[Fault]:
@@ -103,6 +109,19 @@ def _full_disk(chance: random.Random, duration_s: float) -> Fault:
     at_s = SPARE_S + chance.uniform(0.2, 0.6) * duration_s
     lasts_s = min(15.0, 0.15 * duration_s)
     return Fault(at_s=at_s, kind="fill", target="disk", lasts_s=lasts_s)
+
+
+def _clock_steps(chance: random.Random, duration_s: float) -> Iterator[Fault]:
+    """Set the clock once forward and once back, each time for a while.
+
+    Forward by less than the skew that certificates bear: one that is issued in a future which is
+    taken back is not valid before its time, and whoever has it waits for that long.
+    """
+    lasts_s = min(12.0, 0.2 * duration_s)
+    steps = (chance.choice((5, 20, 45)), -chance.choice((5, 90, 600, 3_000)))
+    for part, off_s in enumerate(chance.sample(steps, 2)):
+        at_s = SPARE_S + (part / 2 + chance.uniform(0.05, 0.2)) * duration_s
+        yield Fault(at_s=at_s, kind="step", target="clock", lasts_s=lasts_s, off_s=off_s)
 
 
 Draw = Callable[[random.Random, float, Sequence[str]], list[Fault]]

@@ -20,13 +20,15 @@ def test_other_seed_is_another_storm() -> None:
 
 def test_storm_strikes_every_second_or_two_and_everybody_in_time() -> None:
     faults = schedule("storm", seed=3, duration_s=300, processes=PROCESSES).faults
-    assert 150 <= len(faults) <= 301
+    assert 150 <= len(faults) <= 303
     assert {fault.target for fault in faults if fault.kind == "kill"} == set(PROCESSES)
     assert {fault.target for fault in faults if fault.kind == "cut"} == set(WAYS)
     assert {fault.kind for fault in faults} == {
-        *("kill", "cut", "swallow", "throttle", "delay", "fill")
+        *("kill", "cut", "swallow", "throttle", "delay", "fill", "step")
     }
     assert sum(fault.kind == "fill" for fault in faults) == 1
+    back, forward = sorted(fault.off_s for fault in faults if fault.kind == "step")
+    assert back < 0 < forward < 60  # the skew that certificates bear
 
 
 def test_offline_is_one_long_cut_with_a_kill_inside_it() -> None:
