@@ -2,9 +2,10 @@
 # Sets a building's gateway up on a Debian machine with systemd. Safe to run again.
 #
 # usage: setup-edge-gateway.sh --cloud HOST [--site NAME] [--trust-domain NAME]
-#                              --join-token FILE --bundle FILE
-#   --join-token  what `plantroom identity token create spiffe://…/gateway/SITE` printed in the cloud
-#   --bundle      what `plantroom identity bundle show` printed there
+#                              --join-token FILE [--bundle FILE]
+#   --join-token  what `plantroom identity token create spiffe://…/gateway/SITE --code` printed in the
+#                 cloud (with --code no bundle is needed)
+#   --bundle      what `plantroom identity bundle show --trust-domain …` printed there
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=scripts/install.sh
