@@ -14,6 +14,7 @@ from pathlib import Path
 
 from plantroom.certs import svid
 from plantroom.certs.holder import IdentityHolder
+from plantroom.certs.renewal import Schedule
 from plantroom.certs.workload_stream import ANSWER_S_MAX, IdentityStream, patience_s, wait_s
 from plantroom.wire import unix_socket
 from plantroom.wire.errors import PlantroomError, UnreachableError
@@ -47,8 +48,11 @@ class WorkloadApiSource(IdentityHolder):
         self._owners = owners
         self._received: tuple[Svid, dict[str, TrustBundle]] | None = None
         self._first_hand: dict[str, TrustBundle] = {}
-        self.failures = 0
-        self.last_error: Exception | None = None
+        self.schedule = Schedule()
+
+    def renewals(self) -> Schedule:
+        """Say when the agent should renew next, and how asking it goes."""
+        return self.schedule
 
     def set_bundle(self, bundle: TrustBundle) -> bool:
         """Trust another domain by this bundle; False where only the agent may say that."""
@@ -71,11 +75,10 @@ class WorkloadApiSource(IdentityHolder):
             try:
                 await self._stream()
             except (PlantroomError, OSError) as error:
-                self.failures += 1
-                if str(error) != str(self.last_error):
+                if str(error) != str(self.schedule.last_error):
                     LOG.warning("workload API: %s", error)
-                self.last_error = error
-            await asyncio.sleep(wait_s(self.failures, chance=random.random()))  # noqa: S311 -- jitter
+                self.schedule.failed(time.time(), error)
+            await asyncio.sleep(wait_s(self.schedule.failures, chance=random.random()))  # noqa: S311 -- jitter
 
     async def _stream(self) -> None:
         # at once or not at all: an agent that hangs with a full queue must not hold the loop up
@@ -102,7 +105,7 @@ class WorkloadApiSource(IdentityHolder):
                 await writer.wait_closed()
 
     def _take(self, found: Svid, bundles: dict[str, TrustBundle]) -> None:
-        self.failures, self.last_error = 0, None
+        self.schedule.renewed(found.not_before_s, found.not_after_s)  # when the agent should
         self._received = found, bundles
         if self._publish_news():
             LOG.info("got id=%s serial=%s", found.spiffe_id, found.serial)

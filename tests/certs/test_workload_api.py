@@ -77,7 +77,7 @@ def test_it_waits_for_the_socket_for_an_entry_and_for_its_own_id(  # noqa: PLR09
             agent.say(response(offer(wanted, building)))
             identity = await source.changed(0)
         assert identity.svid == wanted
-        assert source.failures == 0
+        assert source.renewals().failures == 0
         logging.getLogger("plantroom.certs.workload_api").removeHandler(said)
         running.cancel()
 
@@ -135,8 +135,10 @@ def test_an_agent_that_hangs_holds_nobody_up(
             waiting = unix_socket.dial(path, owners=(), timeout_s=1)
             stack.enter_context(contextlib.closing(waiting))  # nobody else fits in
             running = asyncio.create_task(source.run())
-            await eventually(lambda: source.failures, deadline_s=8)  # connecting may take 10 s
-            assert "nobody listens" in str(source.last_error)
+            await eventually(
+                lambda: source.renewals().failures, deadline_s=8
+            )  # connecting may take 10 s
+            assert "nobody listens" in str(source.renewals().last_error)
         agent = stack.enter_context(contextlib.closing(await asyncio.to_thread(Agent, path, None)))
         agent.say(response(offer(svid, building)))
         assert (await asyncio.wait_for(source.changed(0), 20)).svid == svid
