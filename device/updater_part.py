@@ -10,7 +10,7 @@ from plantroom.wire.errors import StorageCorruptError
 from plantroom.wire.firmware import Release
 
 PART_FILE, MAP_FILE = "part", "part.map"
-SAVE_EVERY = 16  # chunks: what a kill costs at most
+SAVE_EVERY = 64  # chunks, 1 MiB as a rule: what a kill costs at most
 _MAP_BYTES_MAX = 64 * 1024
 
 

@@ -2,7 +2,8 @@ import io
 
 import pytest
 
-from plantroom.device.updater_part import MAP_FILE, PART_FILE, SAVE_EVERY, Part
+from plantroom.device import updater_part
+from plantroom.device.updater_part import MAP_FILE, PART_FILE, Part
 from plantroom.wire import firmware
 from plantroom.wire.errors import StorageFullError
 from plantroom.wire.firmware import Release
@@ -48,16 +49,17 @@ def test_a_chunk_twice_is_one() -> None:
     assert part.missing(3, {0}) == (1, 2, 4)
 
 
-def test_after_a_power_cut_what_was_saved_is_there() -> None:
+def test_after_a_power_cut_what_was_saved_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     storage, made = SimStorage(), release()
     part = Part(storage, made)
-    for number in range(SAVE_EVERY + 3):
+    monkeypatch.setattr(updater_part, "SAVE_EVERY", 16)
+    for number in range(19):
         part.put(number, chunk(number))
     storage.cut()
     again = Part(storage, made)
     assert again.resumed
-    assert again.done >= SAVE_EVERY
-    assert all(again.has(number) for number in range(SAVE_EVERY))
+    assert again.done >= 16
+    assert all(again.has(number) for number in range(16))
 
 
 def test_the_map_is_believed_only_as_far_as_the_bytes_are_right() -> None:
