@@ -72,8 +72,9 @@ def revoke(
     """
     with issuers.responsible(layout, device.trust_domain).registry() as registry:
         registry.show(device)
-    with _judge(layout, device, issuer).registry() as registry:
-        registry.deny(device if serial is None else serial, reason=reason)
+    for book in _books(layout, _judge(layout, device, issuer)):
+        with book.registry() as registry:
+            registry.deny(device if serial is None else serial, reason=reason)
 
 
 def restore(
@@ -81,12 +82,21 @@ def restore(
 ) -> tuple[bool, tuple[str, ...]]:
     """Undo `revoke`: whether it was revoked there, and who else still denies the device."""
     judge = _judge(layout, device, issuer)
-    with judge.registry() as registry:
-        undone = registry.restore(device if serial is None else serial)
+    undone = False
+    for book in _books(layout, judge):
+        with book.registry() as registry:
+            undone |= registry.restore(device if serial is None else serial)
     own = issuers.responsible(layout, device.trust_domain)
     with own.trust() as trust:
         others = set(trust.denied(own.trust_domain).get(str(device), {}))
     return undone, tuple(sorted(others - {judge.trust_domain}))  # who has yet to hear of it
+
+
+def _books(layout: Layout, judge: issuers.Issuer) -> tuple[issuers.Issuer, ...]:
+    """Return where a judge's word is written down: lists cross the bridge, but not with SPIRE."""
+    if judge.agent is not None and judge.trust_domain == CLOUD_TRUST_DOMAIN:
+        return judge, issuers.building(layout)
+    return (judge,)
 
 
 def _judge(layout: Layout, device: SpiffeId, issuer: str | None) -> issuers.Issuer:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from plantroom.lab import configuration, flags, issuers, setup, workload
+from plantroom.lab import configuration, flags, fleet, issuers, setup, workload
 from plantroom.lab.building import (
     FRONT_ID,
     GATEWAY_ID,
@@ -132,3 +132,19 @@ def test_where_spire_is_the_issuer_its_bundle_is_shown_and_no_root_is_made(
     admit(below, GATEWAY_ID)
     assert issuer.bundle().roots_der == below.authority.bundle().roots_der
     assert not (layout.gateway / "authority").exists()
+
+
+def test_with_spire_the_clouds_word_is_written_down_in_the_building_as_well(
+    layout: Layout,
+) -> None:
+    given = Flags(devices=2, identity=WORKLOAD_API, building_socket="/b", cloud_socket="/c")
+    setup.prepare(layout, given, DEVICES)
+    flags.save(layout.building, given)
+    fleet.revoke(layout, OPERATOR_ID, reason="left", serial=None, issuer=None)
+    for issuer in (issuers.building(layout), issuers.cloud(layout)):
+        with issuer.registry() as registry:
+            assert str(OPERATOR_ID) in registry.denials().spiffe_ids
+    assert fleet.restore(layout, OPERATOR_ID, serial=None, issuer=None) == (True, ())
+    for issuer in (issuers.building(layout), issuers.cloud(layout)):
+        with issuer.registry() as registry:
+            assert not registry.denials().spiffe_ids
