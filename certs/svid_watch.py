@@ -20,6 +20,7 @@ from plantroom.certs.registry import Registry
 from plantroom.certs.svid_alarms import SvidAlarms
 from plantroom.certs.time_floor import TimeFloor
 from plantroom.wire.errors import IdentityError, PlantroomError
+from plantroom.wire.identity import Svid
 from plantroom.wire.metrics import Metric
 from plantroom.wire.rfc3339 import format_us
 from plantroom.wire.spiffe import SpiffeId
@@ -49,10 +50,9 @@ def describe(source: RunningSource, now_s: float) -> dict[str, object] | None:
         svid = source.current().svid
     except IdentityError:
         return trouble or None
-    leaf = x509.load_pem_x509_certificate(svid.chain_pem)
     return {
         "spiffe_id": str(svid.spiffe_id),
-        "issuer": leaf.issuer.rfc4514_string({NameOID.SERIAL_NUMBER: "serialNumber"}),
+        "issuer": _issuer(svid),
         "serial": svid.serial,
         "not_before": format_us(svid.not_before_s * 1_000_000),
         "not_after": format_us(svid.not_after_s * 1_000_000),
@@ -60,6 +60,11 @@ def describe(source: RunningSource, now_s: float) -> dict[str, object] | None:
         "overdue": now_s > overdue_at_s(svid.not_before_s, svid.not_after_s),
         **trouble,
     }
+
+
+def _issuer(svid: Svid) -> str:
+    leaf = x509.load_pem_x509_certificate(svid.chain_pem)
+    return leaf.issuer.rfc4514_string({NameOID.SERIAL_NUMBER: "serialNumber"})
 
 
 class SvidWatch:
@@ -156,7 +161,7 @@ class SvidWatch:
                 svid = source.current().svid
             except IdentityError:
                 continue
-            labels = {"spiffe_id": str(svid.spiffe_id)}
+            labels = {"spiffe_id": str(svid.spiffe_id), "issuer": _issuer(svid)}
             found.append(
                 _gauge("expiry_timestamp_seconds", "When it expires.", svid.not_after_s, labels)
             )

@@ -98,6 +98,10 @@ class Health:
                 f"{_PREFIX}_svid_expiry_timestamp_seconds", "gauge", "When the SVID expires.",
                 identity.svid.not_after_s,
             )  # fmt: skip
+        yield Metric(
+            f"{_PREFIX}_svid_renewal_failing", "gauge", "1 while renewal fails; the log says why.",
+            bool(self._parts.identity.trouble),
+        )  # fmt: skip
 
     def _source(self) -> Iterator[Metric]:
         yield Metric(

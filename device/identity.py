@@ -72,6 +72,11 @@ class IdentityKeeper:
         except IdentityError as error:
             inform(f"no identity yet: {error}")
 
+    @property
+    def trouble(self) -> str:
+        """Why the last renewal failed; empty since one has worked."""
+        return self._trouble
+
     def watch(self, callback: Callable[[], None]) -> None:
         """Call back after every change, on the thread that made it."""
         self._watchers.append(callback)

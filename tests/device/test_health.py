@@ -13,7 +13,7 @@ def parts(path: Path, **changes: Any) -> Parts:
     outbox = open_outbox(path / "o.db", None, readings_max=3)
     dispatch = Dispatch(outbox, Rules(), uniform=middle)
     uplink: Any = SimpleNamespace(connected=True, connects_total=2)
-    identity: Any = SimpleNamespace(current=Issuer(BUILDING).identity("agent/hvac-001"))
+    identity: Any = SimpleNamespace(current=Issuer(BUILDING).identity("agent/hvac-001"), trouble="")
     sampler: Any = SimpleNamespace(taken_total=5, info=lambda: {"rows": "5", "replay": "running"})
     made = {"outbox": outbox, "dispatch": dispatch, "uplink": uplink}
     return Parts(**(made | {"identity": identity, "sampler": sampler} | changes))
@@ -40,6 +40,7 @@ def test_figures_say_what_waits_what_went_and_what_was_evicted(tmp_path: Path) -
         'plantroom_device_refused_publishes_total{code="0x97"} 3',
         "plantroom_device_readings_total 5",
         "plantroom_device_driver_rows 5",
+        "plantroom_device_svid_renewal_failing 0",
     ):
         assert line in text.splitlines()
     assert "plantroom_device_last_puback_age_seconds " in text
@@ -56,7 +57,7 @@ def test_health_names_what_is_wrong(tmp_path: Path) -> None:
         dispatch=good.dispatch,
         sampler=good.sampler,
         uplink=SimpleNamespace(connected=False, connects_total=0),  # type: ignore[arg-type]
-        identity=SimpleNamespace(current=None),  # type: ignore[arg-type]
+        identity=SimpleNamespace(current=None, trouble="no token"),  # type: ignore[arg-type]
     )
     assert Health(bad).troubles() == ["no identity yet", "not connected"]
     render(Health(bad).metrics())
