@@ -89,6 +89,15 @@ def downward_filters(site: str) -> list[str]:
     ]
 
 
+def _rank(pattern: str) -> int:
+    """Return the place in line: alarms, then replies to commands, then everything else."""
+    return next((n for n, word in enumerate(_URGENT) if pattern.startswith(word)), len(_URGENT))
+
+
+def _rank_of_topic(topic: str) -> int:
+    return _rank(topics.parse(topic).pattern)
+
+
 class Upward:
     """Messages on their way from the building's broker to the cloud's, urgent ones first."""
 
@@ -98,8 +107,7 @@ class Upward:
         self._own_publisher = own_publisher
         self._retained: dict[str, Message] = {}
         self._changed: dict[str, None] = {}
-        self._urgent: deque[Message] = deque()
-        self._passing: deque[Message] = deque()
+        self._waiting: tuple[deque[Message], ...] = tuple(deque() for _ in (*_URGENT, ""))
         self._news = asyncio.Event()
         self.dropped = 0
 
@@ -115,39 +123,38 @@ class Upward:
             return  # the gateway speaks for itself, with a will
         if direction(topic, site=self._site, trust_domain=self._trust_domain) != "up":
             return
-        urgent = topic.pattern.startswith(_URGENT)
         if is_retained(topic):
-            self._remember(replace(message, retain=True), urgent=urgent)
+            self._remember(replace(message, retain=True), _rank(topic.pattern))
         else:
-            self._pass(message, urgent=urgent)
+            self._pass(message, _rank(topic.pattern))
         self._news.set()
 
-    def _remember(self, message: Message, *, urgent: bool) -> None:
+    def _remember(self, message: Message, rank: int) -> None:
         if message.topic not in self._retained and len(self._retained) >= _RETAINED_MAX:
             self.dropped += 1
             return
         self._retained[message.topic] = message
-        if urgent:
-            self._pass(message, urgent=True)
+        if rank < len(_URGENT):
+            self._pass(message, rank)
         else:
             self._changed[message.topic] = None
 
-    def _pass(self, message: Message, *, urgent: bool) -> None:
-        waiting = self._urgent if urgent else self._passing
+    def _pass(self, message: Message, rank: int) -> None:
+        waiting = self._waiting[rank]
         if len(waiting) >= _PASSING_MAX:
             waiting.popleft()
             self.dropped += 1
         waiting.append(message)
 
     def resync(self) -> None:
-        """Tell everything retained again: the cloud's broker may have been replaced."""
-        self._changed = dict.fromkeys(self._retained)
+        """Tell everything retained again, alarms first: the cloud's broker may be another one."""
+        self._changed = dict.fromkeys(sorted(self._retained, key=_rank_of_topic))
         self._news.set()
 
     async def take(self) -> Message:
-        """Wait for the next message: alarms and replies, then calls, then what is retained."""
+        """Wait for the next message: alarms, then replies, then calls, then what is retained."""
         while True:
-            for waiting in (self._urgent, self._passing):
+            for waiting in self._waiting:
                 if waiting:
                     return waiting.popleft()
             if self._changed:
@@ -162,4 +169,4 @@ class Upward:
         if message.topic in self._retained:
             self._changed[message.topic] = None
         else:
-            self._urgent.appendleft(message)
+            self._waiting[_rank_of_topic(message.topic)].appendleft(message)

@@ -19,6 +19,7 @@ class Proxy:
         self._passes.set()
         self._links: set[asyncio.Task[None]] = set()
         self._port: int = 0
+        self.bytes_up = 0
         self._ready = threading.Event()
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="proxy")
@@ -82,16 +83,19 @@ class Proxy:
         far_reader, far_writer = await asyncio.open_connection(*self._target)
         try:
             async with asyncio.TaskGroup() as both:
-                both.create_task(self._pump(reader, far_writer), name="proxy.up")
+                both.create_task(self._pump(reader, far_writer, up=True), name="proxy.up")
                 both.create_task(self._pump(far_reader, writer), name="proxy.down")
         except* OSError:
             pass
         finally:
             far_writer.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, up: bool = False
+    ) -> None:
         while chunk := await reader.read(CHUNK_BYTES):
             await self._passes.wait()
+            self.bytes_up += len(chunk) if up else 0
             writer.write(chunk)
             await writer.drain()
         raise ConnectionResetError

@@ -60,7 +60,7 @@ def offer(queue: Upward, topic: str, payload: bytes = b"x", publisher: str = "th
     queue.offer(Message(topic=topic, payload=payload), publisher)
 
 
-def test_alarms_and_replies_go_first() -> None:
+def test_alarms_go_first_then_replies() -> None:
     async def scenario() -> None:
         queue = upward()
         offer(queue, "v1/building-1/presence/hvac-001")
@@ -68,9 +68,12 @@ def test_alarms_and_replies_go_first() -> None:
         offer(queue, "v1/building-1/reply/cloud:operator:ann/17")
         offer(queue, "v1/building-1/alarm/hot/hvac-001")
         order = [topics.parse((await queue.take()).topic).pattern for _ in range(4)]
+        queue.resync()
+        again = [topics.parse((await queue.take()).topic).pattern for _ in range(2)]
+        assert again == ["alarm/{rule}/{device}", "presence/{device}"]
         assert order == [
-            "reply/{caller}/{id}",
             "alarm/{rule}/{device}",
+            "reply/{caller}/{id}",
             "call/{target}/{capability}/{caller}",
             "presence/{device}",
         ]
