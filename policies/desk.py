@@ -262,6 +262,7 @@ async def _remote(
         poll_s=settings.poll_s,
         timeout_s=settings.timeout_s,
         cloud_trust_domain=world.cloud_trust_domain,
+        label=world.label,
     ) as point:
         yield PolicyDesk(settings, world, point=point, log=log, source=None, also_run=point.run)
 

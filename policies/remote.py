@@ -47,7 +47,8 @@ class RemotePoint:
 
     An async context manager; `run` has to run while it is asked. `context` gives the TLS context
     to connect with (None: plain HTTP on this machine), `identity` a number that rises with the
-    SVID, so that a new one is taken. Without `push` the server gets its data some other way.
+    SVID, so that a new one is taken. Without `push` the server gets its data some other way;
+    with it, `label` says there whose data they are: nobody else's may be there.
     """
 
     def __init__(  # noqa: PLR0913 -- what a server needs to be asked, each named
@@ -61,8 +62,9 @@ class RemotePoint:
         poll_s: float = 0.5,
         timeout_s: float = TIMEOUT_S,
         cloud_trust_domain: str = CLOUD_TRUST_DOMAIN,
+        label: str = "plantroom",
     ) -> None:
-        self._endpoint, self._clock = endpoint, clock
+        self._endpoint, self._clock, self._label = endpoint, clock, label
         self._context, self._identity = context, identity
         self._push, self._poll_s, self._timeout_s = push, poll_s, timeout_s
         self._cloud_trust_domain = cloud_trust_domain
@@ -300,7 +302,8 @@ class RemotePoint:
         if "revocation" not in self._data:
             return
         if marker != self._marker:
-            self._owe("registry", "revocation", "system")  # restarted, or somebody else's data
+            self._owe("registry", "revocation", "system")  # the server, or we, have been restarted
+            self._check_own(marker)
         if self._undelivered:
             await self._deliver()
 
@@ -317,6 +320,15 @@ class RemotePoint:
             return revision, system.get("plantroom", {}).get("marker")
         return revision, (await client.query_rule({}, "revocation", "generation")).get("result")
 
+    def _check_own(self, marker: object) -> None:
+        """Refuse a server that decides by the registry of another gateway or cloud."""
+        owner = marker.rpartition(" ")[0] if isinstance(marker, str) else ""
+        if owner and owner != self._label:
+            raise ConfigError(
+                f"the OPA server has the registry of {owner[:200]}",
+                remedy="give each gateway and cloud a server of its own, or restart this one",
+            )
+
     async def _deliver(self) -> None:
         """Put every document that has changed; the marker last, so that half is not taken as all.
 
@@ -325,7 +337,7 @@ class RemotePoint:
         """
         owed = sorted(self._undelivered - {"system"})
         documents = {name: self._data[name] for name in owed if name in self._data}
-        marker = secrets.token_hex(8)
+        marker = f"{self._label} {secrets.token_hex(8)}"
         async with OpaClient(self._endpoint, self._context(), timeout_s=DELIVERY_S) as client:
             for name, document in documents.items():
                 await client.update_or_create_data(document, name)

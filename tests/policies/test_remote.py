@@ -92,6 +92,28 @@ def test_a_server_that_was_restarted_gets_everything_again(world: dict[str, Any]
     asyncio.run(scenario())
 
 
+def test_a_server_that_has_the_registry_of_another_is_not_used(
+    world: dict[str, Any], ask: Ask
+) -> None:
+    async def scenario() -> None:
+        async with facade() as (server, port), asking(port, label="first") as point:
+            point.update(**world)
+            assert (await point.decide(ask())).allow
+            async with asking(port, label="second", timeout_s=HASTY_S) as other:
+                other.update(**world)
+                await until(lambda: "the registry of first" in str(other.status()["trouble"]))
+                assert (await other.decide(ask())).reason == "policy-data-pending"
+            assert (await point.decide(ask())).allow
+            generation = point.generation
+            async with asking(port, label="first") as again:  # a restart of the same process
+                again.update(**world)
+                assert (await again.decide(ask())).allow
+            await until(lambda: point.generation > generation)
+            assert server.data["system"]["plantroom"]["marker"].startswith("first ")
+
+    asyncio.run(scenario())
+
+
 def test_a_new_bundle_at_the_server_is_a_change(world: dict[str, Any], ask: Ask) -> None:
     async def scenario() -> None:
         async with facade() as (server, port), asking(port) as point:

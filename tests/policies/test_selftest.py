@@ -76,3 +76,12 @@ def test_opa_finds_nothing_to_complain_about() -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
     formatted = _opa("fmt", "--list", "--fail")
     assert (formatted.returncode, formatted.stdout) == (0, "")
+
+
+@pytest.mark.real
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("words", [("check", "--strict"), ("fmt", "--list", "--fail")])
+def test_nor_about_the_servers_own_policy(words: tuple[str, ...]) -> None:
+    command = [opa.need(), *words, str(opa.ROOT / "deploy" / "opa-authz")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

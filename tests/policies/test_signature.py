@@ -2,6 +2,7 @@ import base64
 import hashlib
 import json
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from plantroom.policies import signature
+from plantroom.policies import bundle, signature
 from plantroom.policies.bundle import SIGNATURES
 from plantroom.wire.errors import ConfigError
+from tests.fakes import opa
 
 HERE = Path("bundle")
 FILES = {
@@ -146,3 +148,27 @@ def test_what_is_no_key_to_rely_on_is_refused(tmp_path: Path) -> None:
     path.write_bytes(weak.public_bytes(serialization.Encoding.PEM, form))
     with pytest.raises(ConfigError, match="of no kind"):
         signature.load_key(path)
+
+
+@pytest.mark.real
+@pytest.mark.timeout(900)
+def test_what_opa_itself_signs_is_taken(tmp_path: Path) -> None:
+    command = opa.need()
+    folder = opa.bundle_copy(tmp_path)
+    for name, key, algorithm in (("ec", EC_KEY, "ES256"), ("rsa", RSA_KEY, "RS256")):
+        secret = tmp_path / f"{name}.key"
+        secret.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.TraditionalOpenSSL,
+                serialization.NoEncryption(),
+            )
+        )
+        words = ["--signing-alg", algorithm, "--signing-key", str(secret), "--bundle"]
+        for where, what in ((folder, "."), (tmp_path, "bundle")):  # in the folder, and above it
+            signing = [command, "sign", *words, what, "-o", str(folder)]
+            subprocess.run(signing, cwd=where, check=True, capture_output=True, timeout=60)
+            signature.check(bundle.read(folder), key.public_key(), folder)
+    acl = folder / "acl" / "data.json"
+    acl.write_text(acl.read_text().replace('"deny_ttl_s": 15', '"deny_ttl_s": 14'))
+    refused(bundle.read(folder), "not the one that was signed", RSA_KEY.public_key())
