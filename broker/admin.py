@@ -25,7 +25,7 @@ from plantroom.wire.unix_socket import peer_of, short_address
 LOGGER = logging.getLogger("plantroom.broker.admin")
 SOCKET = "broker.sock"
 LINE_BYTES_MAX = 8192
-TIMEOUT_S = 10.0
+TIMEOUT_S = 60.0
 _AT_ONCE = 4
 _ROWS_AT_ONCE = 200
 
@@ -108,7 +108,8 @@ class _Desk:
                 writer.write(_line({"row": row}))
                 count += 1
                 if count % _ROWS_AT_ONCE == 0:
-                    await writer.drain()  # the broker has others to serve
+                    await writer.drain()
+                    await asyncio.sleep(0)  # the broker has others to serve
         except PlantroomError as error:
             writer.write(_line({"error": str(error)}))
         else:

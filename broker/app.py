@@ -1,6 +1,7 @@
 """The stand-alone broker: opens its store, then its listener, and serves until it is stopped."""
 
 import asyncio
+import gc
 import logging
 import ssl
 from collections.abc import Callable
@@ -47,6 +48,7 @@ async def main(settings: BrokerSettings, policy: Policy | None = None) -> None:
             await stack.enter_async_context(
                 administered(broker, Path(socket)) if socket else broker
             )
+            gc.freeze()  # what a start has loaded is not looked through again and again
             http = settings.http
             if http.port:
                 from plantroom.broker.exposition import exposed  # noqa: PLC0415 -- seldom wanted

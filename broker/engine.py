@@ -2,23 +2,23 @@
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from plantroom.broker.audit import Audit
 from plantroom.broker.clients import Client, Clients
 from plantroom.broker.counters import Counters
 from plantroom.broker.doorway import Doorway
-from plantroom.broker.filters import any_matches, split_share
+from plantroom.broker.filters import any_matches
 from plantroom.broker.guard import Guard
 from plantroom.broker.journal import Journal
 from plantroom.broker.packets import V5, Publish
-from plantroom.broker.retained import Retained
-from plantroom.broker.runs import Origin, Receiver, Run, canonical, expired
+from plantroom.broker.retained import Retained, RetainedMessage
+from plantroom.broker.runs import Origin, Receiver, Run, canonical
 from plantroom.broker.session import Session
 from plantroom.broker.settings import BrokerLimits
 from plantroom.broker.sink import RetainedSaved, Sink
-from plantroom.broker.tree import REMEMBERED_TOPIC_MAX, Grant, Match, Tree
+from plantroom.broker.tree import REMEMBERED_TOPIC_MAX, Grant, Tree
+from plantroom.broker.walks import Walks
 from plantroom.broker.watchers import Watch, Watcher
 from plantroom.wire.clock import Clock
 from plantroom.wire.policy import DecisionPoint
@@ -28,21 +28,6 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger("plantroom.broker.engine")
 _KINDS_MAX = 65_536
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetainedMessage:
-    """A retained message with its publisher and when it came."""
-
-    message: Publish
-    origin: Origin
-    at_us: int
-    volatile: bool
-
-    @property
-    def size_bytes(self) -> int:
-        """What counts against the limit."""
-        return len(self.message.topic) + len(self.message.payload)
 
 
 class Engine:
@@ -78,6 +63,7 @@ class Engine:
         self.journal.on_drop = self._dropped
         self.on_hungry: Callable[[Session], None] = lambda session: None  # noqa: ARG005
         self.clients = Clients(limits, clock, self.journal, self.tree)
+        self.walks = Walks(self.retained, self.clients, self.journal, clock)
         self.guard = Guard(decisions, clock)
         self.counters = Counters()
         self.audit = Audit(clock, lines_max=limits.audit_lines_max, lines_s=limits.audit_lines_s)
@@ -198,7 +184,14 @@ class Engine:
         value = None
         # [MQTT-3.3.1-7]
         if message.payload:
-            value = RetainedMessage(message=message, origin=origin, at_us=now_us, volatile=volatile)
+            self.retained.newest += 1
+            value = RetainedMessage(
+                message=message,
+                origin=origin,
+                at_us=now_us,
+                volatile=volatile,
+                number=self.retained.newest,
+            )
         former = self.retained.put(topic, value)
         if volatile:
             return
@@ -217,45 +210,23 @@ class Engine:
             undo,
         )
 
-    def forget_retained(self, topic_filter: str) -> int:
-        """Forget what is retained on these topics, without telling anybody; return how many."""
-        now_us, count = self.clock.wall_us(), 0
-        for value in list(self.retained.matching(topic_filter)):
+    def forget_retained(self, messages: Iterable[RetainedMessage]) -> None:
+        """Forget these, without telling anybody."""
+        now_us = self.clock.wall_us()
+        for value in messages:
             nothing = Publish(topic=value.message.topic, payload=b"", retain=True)
             self._retain(Origin(0, "broker", ""), nothing, now_us, volatile=value.volatile)
-            count += 1
-        return count
-
-    def send_retained(self, receiver: Receiver, topic_filter: str, grant: Grant) -> None:
-        """Send what is retained to a new subscription, behind what is already on its way."""
-        # [MQTT-3.8.4-4]
-        match: Match[Receiver] = Match(((receiver, grant),))
-        now_us = self.clock.wall_us()
-        for value in self.retained.matching(split_share(topic_filter)[1]):
-            if expired(value.message, now_us - value.at_us):
-                continue
-            self.journal.run(
-                Run(
-                    value.origin,
-                    canonical(value.message, V5),
-                    version=V5,
-                    match=match,
-                    at_us=value.at_us,
-                    qos=value.message.qos,
-                    volatile=value.volatile,
-                    retained=True,
-                )
-            )
 
     def watch(self, topic_filter: str, callback: Watch) -> Callable[[], None]:
         """Subscribe in process; return what unsubscribes."""
         watcher = Watcher(callback)
         grant = Grant(qos=2)
         self.tree.add(topic_filter, watcher, grant)
-        self.send_retained(watcher, topic_filter, grant)
+        self.walks.begin(watcher, topic_filter, grant)
 
         def stop() -> None:
             self.tree.remove(topic_filter, watcher)
+            self.walks.forget(watcher)
 
         return stop
 
@@ -288,6 +259,8 @@ class Engine:
             connection.write_burst(b"".join(frames))
         if session.hungry:
             self.on_hungry(session)
+        if self.walks:
+            self.walks.room(session)
 
     def _drop_urgent(self, session: Session) -> None:
         """QoS 0 does not wait for a client that does not read."""
@@ -297,5 +270,5 @@ class Engine:
     def progress(self, client: Client) -> None:
         """Remember how far a client has acknowledged, and send on."""
         self.journal.touch(client.session)
-        if client.session.pending or client.session.hungry:
+        if client.session.pending or client.session.hungry or self.walks:
             self.flush(client)

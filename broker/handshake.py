@@ -259,6 +259,7 @@ class Handshake:
         elif client.session.durable:
             self._engine.clients.save(client, stored=True)
             self._engine.journal.touch(client.session)
+        self._engine.walks.room(client.session)
 
 
 def refuse(connection: Connection, code: int, reason: str) -> None:

@@ -289,7 +289,7 @@ class PacketHandler:
         for request, wants in granted:
             if wants:
                 grant = client.subscriptions[request.topic_filter]
-                engine.send_retained(client.session, request.topic_filter, grant)
+                engine.walks.begin(client.session, request.topic_filter, grant)
 
     def _fault(self, topic_filter: str) -> str | None:
         """Say what is wrong with a topic filter, or None."""

@@ -6,7 +6,8 @@ read before its client is there. The wills of connections that died with the bro
 
 from collections import defaultdict
 
-from plantroom.broker.engine import Engine, RetainedMessage
+from plantroom.broker.engine import Engine
+from plantroom.broker.retained import RetainedMessage
 from plantroom.broker.runs import Origin, parse_one
 from plantroom.broker.sink import Cursor, State
 from plantroom.broker.wills import Wills

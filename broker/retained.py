@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from plantroom.broker.packets import Publish
+from plantroom.broker.runs import Origin
+
 
 class Sized(Protocol):
     """What is kept."""
@@ -15,6 +18,22 @@ class Sized(Protocol):
 
 
 V = TypeVar("V", bound=Sized)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetainedMessage:
+    """A retained message with its publisher and when it came."""
+
+    message: Publish
+    origin: Origin
+    at_us: int
+    volatile: bool
+    number: int = 0  # rises with each that is retained
+
+    @property
+    def size_bytes(self) -> int:
+        """What counts against the limit."""
+        return len(self.message.topic) + len(self.message.payload)
 
 
 @dataclass(eq=False, slots=True)
@@ -30,6 +49,7 @@ class Retained(Generic[V]):
         self._root: _Node[V] = _Node()
         self.size = 0
         self.size_bytes = 0
+        self.newest = 0  # number of the last that was made
 
     def get(self, topic: str) -> V | None:
         """Return the value of one topic."""
@@ -72,18 +92,25 @@ class Retained(Generic[V]):
 
     def matching(self, topic_filter: str) -> Iterator[V]:
         """Give the values of all topics that match a filter."""
+        return (value for value in self.walk(topic_filter) if value is not None)
+
+    def walk(self, topic_filter: str) -> Iterator[V | None]:
+        """Like `matching`, but something for each level looked at, so that one can stop there.
+
+        Values may come and go meanwhile: those that were there all the time are given.
+        """
         levels = topic_filter.split("/")
         stack: list[tuple[_Node[V], int]] = [(self._root, 0)]
         while stack:
             node, number = stack.pop()
             if number == len(levels):
-                if node.value is not None:
-                    yield node.value
+                yield node.value
                 continue
             level = levels[number]
             if level == "#":
                 yield from _below(node, top=number == 0)
-            elif level == "+":
+                continue
+            if level == "+":
                 stack += [
                     (child, number + 1)
                     for name, child in node.children.items()
@@ -91,19 +118,19 @@ class Retained(Generic[V]):
                 ]
             elif level in node.children:
                 stack.append((node.children[level], number + 1))
+            yield None
 
     def values(self) -> Iterator[V]:
         """Give all values."""
-        return _below(self._root, top=False)
+        return (value for value in _below(self._root, top=False) if value is not None)
 
 
-def _below(node: _Node[V], *, top: bool) -> Iterator[V]:
+def _below(node: _Node[V], *, top: bool) -> Iterator[V | None]:
     stack = [node]
     while stack:
         node = stack.pop()
-        if node.value is not None:
-            yield node.value
         for name, child in node.children.items():
             if not (top and name.startswith("$")):  # [MQTT-4.7.2-1]
                 stack.append(child)
         top = False
+        yield node.value

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from types import TracebackType
 from typing import Self
 
@@ -37,6 +38,7 @@ _TICK_S = 0.25
 _CLOSE_S = 5.0
 _FLUSH_S = 0.5
 _PRUNE_TICKS = 4
+_FORGET_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,29 +254,30 @@ class Broker:
             connection.fail(Code.ADMINISTRATIVE_ACTION, "disconnected by the operator")
         return len(found)
 
-    def retained(self, topic_filter: str) -> list[RetainedInfo]:
-        """Return the retained messages on these topics, in their order."""
-        found = [
-            RetainedInfo(
+    def retained(self, topic_filter: str) -> Iterator[RetainedInfo]:
+        """Give the retained messages on these topics, as they are when their turn comes."""
+        for value in self._engine.retained.matching(topic_filter):
+            yield RetainedInfo(
                 topic=value.message.topic,
                 publisher=value.origin.publisher,
                 at_us=value.at_us,
                 qos=value.message.qos,
                 payload_bytes=len(value.message.payload),
             )
-            for value in self._engine.retained.matching(topic_filter)
-        ]
-        return sorted(found, key=lambda info: info.topic)
 
     async def forget_retained(self, topic_filter: str) -> int:
         """Forget the retained messages on these topics; nobody is told. Return how many.
 
         Raises:
-            StorageError: when they could not be deleted; then they are all still there.
+            StorageError: when they could not be deleted; then the last of them are still there.
         """
-        count = self._engine.forget_retained(topic_filter)
-        if count and not await self._committed():
-            raise StorageError("the broker cannot store anything now")
+        count, found = 0, self._engine.retained.walk(topic_filter)
+        while looked_at := list(islice(found, _FORGET_AT_ONCE)):  # others have their turn between
+            messages = [message for message in looked_at if message is not None]
+            self._engine.forget_retained(messages)
+            if not await self._committed():
+                raise StorageError("the broker cannot store anything now")
+            count += len(messages)
         return count
 
     async def _committed(self) -> bool:

@@ -66,6 +66,8 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
 }
 _PRUNE_AT_ONCE = 200  # rows in one transaction
 _PRUNE_STEPS = 50
+_SMALL_BYTES = 262_144
+_SMALL_CHANGES = 100
 _NO_LIMIT = (1 << 63) - 1
 
 
@@ -77,8 +79,9 @@ class SqliteStore:
         self._swept = 0  # tapped segments up to this one were looked at
 
     def commit(self, batch: Batch) -> Awaitable[int]:
-        """Start the transaction: here while the disk is fast, else on the writer's thread."""
-        return self._database.begin(partial(_write, batch), brief=True)
+        """Start the transaction: a small one here while the disk is fast, else on a thread."""
+        small = len(batch.segment) <= _SMALL_BYTES and len(batch.changes) <= _SMALL_CHANGES
+        return self._database.begin(partial(_write, batch), brief=small)
 
     async def load(self) -> State:
         """Read everything, and count a start."""

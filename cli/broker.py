@@ -1,6 +1,7 @@
 """`plantroom broker run|sessions|kick|retained|prune`: run a broker alone, look after one."""
 
 import argparse
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,7 @@ def kick(options: argparse.Namespace) -> int:
 def list_retained(options: argparse.Namespace) -> int:
     """Print what is retained."""
     running, rows = look(options, "retained", options.filter)
+    rows.sort(key=itemgetter("topic"))
     if options.json:
         output.document({"running": running, "retained": rows})
         return 0

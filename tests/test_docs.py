@@ -211,6 +211,54 @@ def test_a_csv_of_ones_own_is_replayed_as_the_page_says(tmp_path: Path) -> None:
     }
 
 
+def test_the_broker_runs_alone_as_the_page_says(tmp_path: Path) -> None:
+    """Every configuration is checked; the first is run, and all commands that look after it."""
+    text = (ROOT / "docs" / "how-to" / "broker.md").read_text("utf-8")
+    configs = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    commands = re.findall(r"^\$ plantroom (.*)$", text, re.MULTILINE)
+    config = tmp_path / "broker.toml"
+
+    def plantroom(command: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [*PLANTROOM, *shlex.split(command)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=COMMAND_S,
+        )
+
+    for written in reversed(configs):  # the first is checked last, and run
+        config.write_text(written, encoding="utf-8")
+        assert plantroom("config check broker.toml").returncode == 0, written
+    with socket.socket() as probe, socket.socket() as other:
+        probe.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        ports = probe.getsockname()[1], other.getsockname()[1]
+    config.write_text(
+        configs[0].replace("1883", str(ports[0])).replace("9464", str(ports[1])), encoding="utf-8"
+    )
+    with subprocess.Popen(
+        [*PLANTROOM, "broker", "run", "broker.toml"], cwd=tmp_path, stderr=subprocess.PIPE
+    ) as broker:
+        try:
+            assert broker.stderr is not None
+            assert any(b"listening on" in line for line in broker.stderr)
+            codes = {
+                command: plantroom(command).returncode
+                for command in commands
+                if not command.startswith("broker run")
+            }
+        finally:
+            broker.terminate()
+            broker.communicate(timeout=COMMAND_S)
+    assert broker.returncode == 0
+    kick = "broker kick sensor-7 --config broker.toml"
+    assert codes == {command: 1 if command == kick else 0 for command in codes}
+    assert len(codes) == 7
+    assert plantroom("broker sessions --config broker.toml").returncode == 0, "from its database"
+
+
 # Metrics -----------------------------------------------------------------------------------------
 
 

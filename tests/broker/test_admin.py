@@ -145,7 +145,7 @@ def test_retained_messages_are_shown_and_forgotten_for_good(tmp_path: Path) -> N
             await watcher.subscribe(("x/#", 0))
             await watcher.frames(2)
             said = await asked(path, b'{"ask":"retained","about":"x/+"}')
-            assert [one["row"]["topic"] for one in said[:-1]] == ["x/1", "x/2"]
+            assert sorted(one["row"]["topic"] for one in said[:-1]) == ["x/1", "x/2"]
             assert said[0]["row"]["payload_bytes"] == 5
             said = await asked(path, b'{"ask":"prune","about":"x/#"}')
             assert said[0] == {"row": {"forgotten": 2}}
@@ -153,7 +153,7 @@ def test_retained_messages_are_shown_and_forgotten_for_good(tmp_path: Path) -> N
             sink.fault = StorageFullError("full")
             (said_one,) = await asked(path, b'{"ask":"prune","about":"y"}')
             assert "cannot store" in said_one["error"]
-            assert len(broker.retained("#")) == 1
+            assert len(list(broker.retained("#"))) == 1
             sink.fault = None
         async with made(sink) as broker:
             assert [info.topic for info in broker.retained("#")] == ["y"]
