@@ -25,6 +25,7 @@ class BundleKeeper:
         self._own = own
         self._bundles = {name: part for name, part in given.items() if name != own}
         self._trusts: Sequence[Trusts] = ()
+        self._hears: Callable[[TrustBundle], object] = lambda _: None
         self.refresh()
 
     def tell(self, *trusts: Trusts) -> None:
@@ -33,6 +34,10 @@ class BundleKeeper:
         for part in self._bundles.values():
             for trust in trusts:
                 trust(part)
+
+    def on_news(self, hears: Callable[[TrustBundle], object]) -> None:
+        """Say who hears of changes from now on, besides."""
+        self._hears = hears
 
     def all(self) -> dict[str, TrustBundle]:
         """Return them, by trust domain."""
@@ -81,3 +86,4 @@ class BundleKeeper:
         self._bundles[told.trust_domain] = told
         for trust in self._trusts:
             trust(told)
+        self._hears(told)

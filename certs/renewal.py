@@ -49,6 +49,10 @@ class Schedule:
         self.last_error = error
         self._due_s = now_s + retry_after_s(self.failures, chance=self._chance())
 
+    def hurry(self) -> None:
+        """Renew with the next look: what the answer brings is wanted now."""
+        self._due_s = 0.0
+
     def due(self, now_s: float) -> bool:
         """Say whether to renew now; a clock that stepped back does not put off a retry."""
         return now_s >= self._due_s or (self.failures > 0 and self._due_s - now_s > RETRY_S_MAX)

@@ -147,7 +147,7 @@ async def _opened(settings: GatewaySettings, folder: StateFolder) -> AsyncIterat
         issuer = (authority, registry)
         building = identities.building_source(settings, folder, issuer, cloud, names)
         await known(building)
-        trusted = trust.opened(stack, folder, authority, building, settings.agent.trust_domain)
+        trusted = trust.opened(stack, folder, authority, (building, cloud), names)
         policy = await stack.enter_async_context(
             policing.opened(settings, folder, registry, building, clock=clock)
         )

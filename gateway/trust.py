@@ -10,8 +10,9 @@ from typing import Protocol
 from plantroom.certs import federation_settings
 from plantroom.certs.authority import Authority
 from plantroom.certs.bundle_keeper import BundleKeeper
+from plantroom.certs.enrolled_async import AsyncEnrolled
 from plantroom.certs.federation import Federation
-from plantroom.certs.holder import OwnSource
+from plantroom.certs.holder import OwnSource, RunningSource
 from plantroom.certs.registry_trust import TrustStore
 from plantroom.certs.statements import Say, Statements
 from plantroom.gateway.identities import Names
@@ -97,13 +98,21 @@ def opened(
     stack: contextlib.AsyncExitStack,
     folder: StateFolder,
     authority: Authority | None,
-    building: OwnSource,
-    own: str,
+    sources: tuple[OwnSource, RunningSource],
+    names: Names,
 ) -> Trust:
-    """Open what is kept of others; `own` is the building's trust domain."""
+    """Open what is kept of others.
+
+    `sources`: who we are here, and in the cloud, which is renewed when the cloud has a new root.
+    """
+    building, cloud = sources
     store = TrustStore(folder.registry)
     stack.callback(store.close)
-    return Trust(authority, store, building, own)
+    made = Trust(authority, store, building, names.building.trust_domain)
+    if isinstance(cloud, AsyncEnrolled):
+        schedule = cloud.source.schedule
+        made.keeper.on_news(lambda _: schedule.hurry())
+    return made
 
 
 def believes(bridge: str, cloud_trust_domain: str) -> Callable[[Topic, str], Say | None]:

@@ -89,11 +89,13 @@ def _let_join(
 ) -> bool:
     """Give a folder without an SVID the bundles and a join token; False for the not admitted.
 
-    One that knows none of the roots of now is given them too: its own has been retired by force.
+    One whose root has been retired by force has none.
     """
     try:
         registry.admitted(spiffe_id)
-        if not (folder / enrolled.SVID_FILE).exists() or _is_lost(folder, bundles):
+        if _is_lost(folder, bundles):
+            atomic.remove(folder / enrolled.SVID_FILE)  # nobody takes it any more
+        if not (folder / enrolled.SVID_FILE).exists():
             enrolled.write_bundles(folder, bundles)
             enrolled.write_token(folder, registry.token_create(spiffe_id))
     except IdentityError:

@@ -40,6 +40,14 @@ def test_a_new_schedule_is_due_and_a_success_clears_failures() -> None:
     assert (schedule.failures, schedule.last_error, schedule.due_s) == (0, None, 200)
 
 
+def test_who_is_in_a_hurry_renews_at_once() -> None:
+    schedule = Schedule(lambda: 0.5)
+    schedule.renewed(100, 300)
+    assert not schedule.due(150)
+    schedule.hurry()
+    assert schedule.due(150)
+
+
 def test_a_clock_that_steps_back_does_not_put_off_a_retry() -> None:
     schedule = Schedule(lambda: 1.0)
     schedule.failed(1_000_000, OSError("x"))

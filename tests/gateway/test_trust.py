@@ -1,9 +1,13 @@
 import asyncio
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 from plantroom.certs.authority import Authority
 from plantroom.certs.embedded import EmbeddedSource
+from plantroom.certs.enrolled import EnrolledSource
+from plantroom.certs.enrolled_async import AsyncEnrolled
+from plantroom.certs.enrolment_client import Server
 from plantroom.gateway import trust
 from plantroom.gateway.identities import Names
 from plantroom.gateway.settings import GatewaySettings
@@ -49,10 +53,20 @@ def test_a_gateway_publishes_on_its_site_and_alarms_what_it_refuses(tmp_path: Pa
         building = EmbeddedSource(
             authority, SpiffeId(BUILDING, "agent/gateway"), bundles={CLOUD: front.bundle()}
         )
+        settled = EnrolledSource(
+            folder.uplink,
+            spiffe_id=SpiffeId.parse(BRIDGE),
+            server=Server(host="127.0.0.1", port=9, spiffe_id=SpiffeId(CLOUD, "agent/front")),
+        )
+        settled.schedule.renewed(0, 1 << 40)
+        cloud = AsyncEnrolled(settled)
         async with contextlib.AsyncExitStack() as stack:
-            opened = trust.opened(stack, folder, authority, building, BUILDING)
+            opened = trust.opened(stack, folder, authority, (building, cloud), Names.of(settings))
             assert opened.issuers is not None
             assert opened.issuers() == frozenset()
+            assert not settled.due(1)
+            opened.keeper.adopt(replace(front.bundle(), sequence=9))
+            assert settled.due(1)  # a new root is answered by a renewal
             made = opened.statements(settings, Names.of(settings), publish=publish, asking=alarms)
             assert made is not None
             running = asyncio.create_task(made.run())

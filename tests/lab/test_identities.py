@@ -57,6 +57,7 @@ def test_whoever_is_of_no_root_of_now_is_given_them_and_a_token(set_up: Layout) 
     assert not (folder / enrolled.TOKEN_FILE).exists()  # the old root is still trusted
     rotation.retire(force=True)
     identities.prepare(set_up, DEVICES)
+    assert not (folder / enrolled.SVID_FILE).exists()
     assert (folder / enrolled.TOKEN_FILE).exists()
     trusted = bundle.all_from_json((folder / enrolled.BUNDLES_FILE).read_bytes())
     assert trusted == {
