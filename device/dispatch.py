@@ -74,6 +74,7 @@ class Dispatch:
         self._backoff = Backoff(first_s=WAIT_FIRST_S, max_s=WAIT_S_MAX, uniform=uniform)
         self._note_backoff = Backoff(first_s=WAIT_FIRST_S, max_s=WAIT_S_MAX, uniform=uniform)
         self._air: dict[int, tuple[Parcel, float]] = {}
+        self._offered: Parcel | None = None  # given out, and not known to be published
         self._window = rules.window
         self._bytes_max = rules.batch_bytes_max
         self._link_bytes_max = senml.PACK_BYTES_MAX
@@ -93,10 +94,11 @@ class Dispatch:
         self._bytes_max = max(1, min(self._rules.batch_bytes_max, bytes_max))
 
     def next(self, now_s: float) -> Parcel | None:
-        """Return the next parcel to publish; `aloft` has to follow. None: nothing now."""
+        """Return the next parcel to publish, None for none; `aloft` or `lost` has to follow."""
         if len(self._air) >= self._window:
             return None
-        return self._notes(now_s) or self._fresh(now_s) or self._parked(now_s)
+        self._offered = self._notes(now_s) or self._fresh(now_s) or self._parked(now_s)
+        return self._offered
 
     def _notes(self, now_s: float) -> Parcel | None:
         if not self._outbox.counts.notes or now_s < self._notes_not_before_s:
@@ -111,7 +113,7 @@ class Dispatch:
         readings = self._outbox.take(self._limit, self._bytes_max)
         if not readings:
             return None
-        parcel = Parcel(readings=readings)
+        parcel = self._offered = Parcel(readings=readings)
         if len(readings) == 1 and len(parcel.payload) > self._link_bytes_max:
             self._count_refusal(TOO_LARGE)  # the other end said so in advance
             self._outbox.park(readings)
@@ -147,17 +149,22 @@ class Dispatch:
     def aloft(self, mid: int, parcel: Parcel, now_s: float) -> None:
         """Note that a parcel was published under this packet id."""
         self._air[mid] = (parcel, now_s)
+        self._offered = None
 
     def answered(self, mid: int, code: int, now_s: float) -> None:
         """Do what a PUBACK asks for; that of something else is none of ours."""
         parcel, _ = self._air.pop(mid, (None, 0.0))
         if parcel is None:
             return
-        if code < REFUSED_FROM:
-            self._accepted(parcel, now_s)
-        else:
-            self._count_refusal(code)
-            self._refused(parcel, code, now_s)
+        try:
+            if code < REFUSED_FROM:
+                self._accepted(parcel, now_s)
+            else:
+                self._count_refusal(code)
+                self._refused(parcel, code, now_s)
+        except BaseException:  # a full disk: what was acknowledged is sent again
+            self._outbox.untake(parcel.readings)
+            raise
 
     def _count_refusal(self, code: int) -> None:
         self.refused_total[code] = self.refused_total.get(code, 0) + 1
@@ -196,6 +203,9 @@ class Dispatch:
         for parcel, _ in self._air.values():
             self._outbox.untake(parcel.readings)
         self._air.clear()
+        if self._offered is not None:  # the connection went while it was being published
+            self._outbox.untake(self._offered.readings)
+            self._offered = None
 
     def hurry(self, now_s: float) -> None:
         """Send now whatever is there: no wait, no linger, parked readings too."""

@@ -5,6 +5,7 @@ import pytest
 from plantroom.device.dispatch import Dispatch, Parcel, Rules
 from plantroom.wire import envelope, senml
 from plantroom.wire.envelope import Notes
+from plantroom.wire.errors import StorageFullError
 from tests.device.stand_ins import middle, open_outbox, taken
 
 MALFORMED, NOT_AUTHORISED, QUOTA = 0x99, 0x87, 0x97
@@ -162,6 +163,36 @@ def test_lost_connection_takes_everything_out_of_the_air(tmp_path: Path) -> None
     air.answer(1, OK)  # too late: it says nothing about what is sent next
     assert air.outbox.counts.sent == 0
     assert air.send() == [[1], [2]]
+    air.outbox.close()
+
+
+def test_connection_that_goes_while_a_pack_is_published_takes_nothing_with_it(
+    tmp_path: Path,
+) -> None:
+    air = Air(tmp_path)
+    air.put(1, 2)
+    assert air.dispatch.next(air.now_s) is not None  # and the publish fails: `aloft` never follows
+    air.dispatch.lost()
+    assert air.send() == [[1, 2]]
+    air.outbox.close()
+
+
+@pytest.mark.parametrize("code", [OK, MALFORMED])
+def test_answer_that_cannot_be_written_down_leaves_the_readings_to_be_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def full(_readings: object) -> None:
+        raise StorageFullError("no space left", where="outbox")
+
+    air = Air(tmp_path)
+    air.put(1)
+    air.send()
+    with monkeypatch.context() as patched:
+        patched.setattr(air.outbox, "sent", full)
+        patched.setattr(air.outbox, "park", full)
+        with pytest.raises(StorageFullError):
+            air.answer(1, code)
+    assert air.send() == [[1]]
     air.outbox.close()
 
 

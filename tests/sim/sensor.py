@@ -142,6 +142,9 @@ class Sensor(Process):
                 door.connection.cut()
                 break
             while (parcel := dispatch.next(loop.time())) is not None:
+                if not self.calm and self.chance.random() < 0.01:
+                    door.connection.cut()
+                    raise UnreachableError("reset while it was written to")
                 number = number % 60_000 + 1
                 dispatch.aloft(number, parcel, loop.time())
                 door.publish(number, parcel)
