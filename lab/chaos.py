@@ -2,8 +2,8 @@
 
 The building is a real `plantroom up` with a state folder of its own, its sensors replaying
 recordings that were made for it; both ways (sensors to gateway, gateway to cloud) lead through
-proxies here. What was stored is judged by `lab/chaos_judge.py`, a process that shares no code with
-the product, and the ledger has to say the same.
+networks or proxies here. What was stored is judged by `lab/chaos_judge.py`, a process that shares
+no code with the product, and the ledger has to say the same.
 """
 
 import asyncio
@@ -22,9 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from plantroom.lab import chaos_clock, chaos_disk, chaos_judge, chaos_recording, running
+from plantroom.lab import chaos_clock, chaos_disk, chaos_judge, chaos_net, chaos_recording, running
 from plantroom.lab.chaos_clock import Clock
 from plantroom.lab.chaos_disk import Disk
+from plantroom.lab.chaos_net import NetWay
 from plantroom.lab.chaos_plan import Fault, Schedule, Weather, schedule
 from plantroom.lab.chaos_way import BadWay
 from plantroom.lab.child import last_line
@@ -76,6 +77,7 @@ class Verdict:
     faults: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     took_s: float = 0.0
+    ways: str = "proxies"
 
     @property
     def passed(self) -> bool:
@@ -92,7 +94,7 @@ class Verdict:
         words = (
             counts | {"ledger": self.ledger.replace(" ", "-")} | dict(sorted(self.faults.items()))
         )
-        words |= {"profile": self.storm.profile, "seed": self.storm.seed}
+        words |= {"profile": self.storm.profile, "seed": self.storm.seed, "ways": self.ways}
         said = " ".join(f"{word}={value}" for word, value in words.items())
         return f"verdict: {'PASS' if self.passed else 'FAIL'} {said}"
 
@@ -109,6 +111,7 @@ class Verdict:
             "seed": self.storm.seed,
             "duration_s": self.storm.duration_s,
             "took_s": round(self.took_s, 1),
+            "ways": self.ways,
         }
 
 
@@ -167,8 +170,7 @@ class _Run:
         chance = random.Random(self._storm.seed)  # noqa: S311 -- replayable on purpose
         async with AsyncExitStack() as stack:
             for name, port in (("lan", ports.gateway_mqtt), ("wan", ports.cloud_mqtt)):
-                way = BadWay(name, port, chance)
-                self._ways[name] = await stack.enter_async_context(way.running())
+                self._ways[name] = await self._way(stack, name, port, chance)
             up = await stack.enter_async_context(self._up(ports, recordings, mapping))
             await self._storm_passes(up)
             await self._calm(up)
@@ -176,6 +178,20 @@ class _Run:
         self._verdict.judged = await asyncio.to_thread(self._judge, recordings)
         self._verdict.took_s = loop.time() - begun_s
         return self._verdict
+
+    async def _way(
+        self, stack: AsyncExitStack, name: str, port: int, chance: random.Random
+    ) -> BadWay:
+        """Open a way: a network where that is possible, else a proxy."""
+        if chaos_net.may():
+            try:
+                way = await stack.enter_async_context(NetWay(name, port, chance).running())
+            except OSError as error:
+                self._note(f"way {name} is a proxy: {error}")
+            else:
+                self._verdict.ways = "networks"
+                return way
+        return await stack.enter_async_context(BadWay(name, port, chance).running())
 
     @asynccontextmanager
     async def _up(

@@ -18,7 +18,7 @@ def verdict(*, ledger: str = "closes", **judged: object) -> Verdict:
 def test_verdict_is_the_line_that_scripts_read() -> None:
     assert verdict().line == (
         "verdict: PASS lost=0 duplicated=0 misordered=0 altered=0 readings=9 stored=9"
-        " ledger=closes kills=2 profile=storm seed=7"
+        " ledger=closes kills=2 profile=storm seed=7 ways=proxies"
     )
     assert verdict().plain["verdict"] == "PASS"
 
