@@ -13,7 +13,9 @@ from plantroom.wire import spans
 from plantroom.wire.envelope import Book
 from plantroom.wire.ranges import RangeSet
 
-Rollback = Literal["new", "open", "over"]  # readings in doubt, or none any more
+# what a device reports of an epoch that is over: more than has come; less than is known, for the
+# first time, with readings in doubt, or with none any more
+Heads = Literal["ahead", "new", "open", "over"]
 SEGMENT_SEQS: Final = 1000
 _MODULUS: Final = 1 << 256
 
@@ -48,7 +50,7 @@ def raise_highest(connection: sqlite3.Connection, book: int, seq: int) -> None:
     )
 
 
-def rolled_back(connection: sqlite3.Connection, book: int, known: int) -> Rollback:
+def rolled_back(connection: sqlite3.Connection, book: int, known: int) -> Heads:
     """Note that a device has forgotten readings of this book: it was restored, or cloned.
 
     That is over once each reading up to the highest that was known is accounted for.

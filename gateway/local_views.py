@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from plantroom.gateway import stored
-from plantroom.gateway.books import Rollback
+from plantroom.gateway.books import Heads
 from plantroom.gateway.ingress import Intake, Row, device_id
 from plantroom.gateway.queue_schema import RECEIVED
 from plantroom.gateway.spool import Queue
@@ -110,7 +110,9 @@ class LocalViews:
             for epoch, state in found.items():
                 self._rolled_back(device, epoch, state)
 
-    def _rolled_back(self, device: str, epoch: int, state: Rollback) -> None:
+    def _rolled_back(self, device: str, epoch: int, state: Heads) -> None:
+        if state == "ahead":
+            return  # asked for with the next hello
         if state == "over":
             self._alarms.over(ROLLED_BACK, device, str(epoch), "every reading is accounted for")
             return

@@ -4,6 +4,7 @@ Every method is one transaction on the database's writer thread, which also owns
 the air, so that taking a batch and evicting can never meet half way.
 """
 
+import asyncio
 import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from typing import Any, Final
 
 from plantroom.gateway import answers, books, numbering, room, salvaging, tables
 from plantroom.gateway.answers import Outcome, Standing
-from plantroom.gateway.books import Rollback
+from plantroom.gateway.books import Heads
 from plantroom.gateway.ingress import Intake
 from plantroom.gateway.lanes import Flight
 from plantroom.gateway.line import Line, Taken, content
@@ -70,6 +71,7 @@ class Queue:
         self._set_aside_files = set_aside
         self._aged_from_us = 0
         self._refusing = False
+        self.ahead = asyncio.Event()
 
     @property
     def incarnation(self) -> int:
@@ -280,22 +282,27 @@ class Queue:
 
     async def note_heads(
         self, device: str, heads: dict[int, int], *, current: int
-    ) -> dict[int, Rollback]:
-        """Book the highest seq of each epoch that a device reports; return where it is too low.
+    ) -> dict[int, Heads]:
+        """Book the highest seq of each epoch that a device reports; return where it is not ours.
 
         What it reports of its `current` epoch may be older than readings that came by another way.
         """
-        return await self._database.write(partial(self._note_heads, device, heads, current))
+        found = await self._database.write(partial(self._note_heads, device, heads, current))
+        if "ahead" in found.values():
+            self.ahead.set()
+        return found
 
     def _note_heads(
         self, device: str, heads: dict[int, int], current: int, sql: sqlite3.Connection
-    ) -> dict[int, Rollback]:
-        found: dict[int, Rollback] = {}
+    ) -> dict[int, Heads]:
+        found: dict[int, Heads] = {}
         for epoch, highest in heads.items():
             book = books.book_of(sql, device, epoch)
             known = sql.execute("SELECT highest FROM book WHERE id = ?", (book,)).fetchone()[0]
             if highest < known and epoch != current:
                 found[epoch] = books.rolled_back(sql, book, known)
+            elif highest > known and epoch != current:
+                found[epoch] = "ahead"
             books.raise_highest(sql, book, highest)
         return found
 

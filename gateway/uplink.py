@@ -31,6 +31,7 @@ _TICK_S = 0.25
 _IDLE_S = 1.0
 _YIELD_S = 0.2
 _HELLOS_MAX = 50
+_GATHER_S = 1.0
 _CLOSING_S = 1.0
 
 
@@ -271,12 +272,11 @@ class Uplink:
         await self._publish(Message(topic=topic, payload=envelope.encode(hello)))
         return len(books)
 
-    async def hello_now(self) -> None:
-        """Say hello out of turn."""
-        await self._say_hello()
-
     async def _hello(self) -> None:
-        """Tell every book in turn, at connect all of them, then some every few minutes."""
+        """Tell every book in turn: at connect all of them, then some every few minutes.
+
+        At once when a sensor has numbered more of a former epoch than has come: it may have it.
+        """
         unsaid = await self._queue.unsettled()
         for _ in range(_HELLOS_MAX):
             if unsaid <= 0:
@@ -284,7 +284,9 @@ class Uplink:
             unsaid -= await self._say_hello()
             await self._wait(self._welcomed, self._pace.answer_timeout_s)
         while True:
-            await asyncio.sleep(self._pace.hello_s)
+            await self._wait(self._queue.ahead, self._pace.hello_s)
+            await asyncio.sleep(_GATHER_S)  # sensors come back together
+            self._queue.ahead.clear()
             await self._say_hello()
 
     # what goes up

@@ -56,7 +56,8 @@ def test_a_changed_book_is_unsettled(make_rig: Any, lab: Any) -> None:
         await rig.database.write(lambda sql: sql.execute("UPDATE book SET settled = 1"))
         await rig.receive(lab.pack([lab.reading(1)]))
         assert await rig.queue.unsettled() == 1
-        assert await rig.queue.note_heads(lab.device(), {7: 9}, current=8) == {}
+        assert await rig.queue.note_heads(lab.device(), {7: 9}, current=8) == {7: "ahead"}
+        assert rig.queue.ahead.is_set(), "a hello is due"
         assert await rig.queue.note_heads(lab.device(), {7: 5}, current=8) == {7: "new"}
         assert await rig.queue.note_heads(lab.device(), {7: 5}, current=8) == {7: "open"}
         assert await rig.queue.note_heads(lab.device(), {7: 5}, current=7) == {}
