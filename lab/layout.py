@@ -92,7 +92,7 @@ class Layout:
 
     def workload_socket(self, kind: str) -> Path:
         """Return where the gateway's or the cloud's own issuer serves the SPIFFE Workload API."""
-        return self.state / kind / "workload.sock"
+        return self.state / kind / "workload" / "api.sock"
 
     @property
     def ota(self) -> Path:

@@ -21,6 +21,7 @@ _ADDRESS_BYTES_MAX = 100  # the kernel takes 107
 _CREDENTIALS = struct.Struct("3i")
 _SO_PEERPIDFD = 77  # Linux 6.5 and newer; Python has no name for it
 _BACKLOG = 128
+_FOLDER_MODE = 0o755
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -88,10 +89,13 @@ def _pid_handle(connection: Any, pid: int) -> int:
 def bind(path: Path, *, mode: int) -> socket.socket:
     """Make a socket at `path`, ready for `listen`; what a killed process of ours left is replaced.
 
+    Its folder is made if there is none; then only we may write there, whatever the umask is.
+
     Raises:
         ConfigError: when another one answers there, something else lies there, or somebody else
             could replace it.
     """
+    _make_folder(path)
     _check_folder(path)
     _check_replaceable(path)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -109,6 +113,16 @@ def bind(path: Path, *, mode: int) -> socket.socket:
         made.close()
         raise _cannot(f"cannot make the socket: {error.strerror}", path) from error
     return made
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir()
+        path.parent.chmod(_FOLDER_MODE)
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise _cannot(f"cannot make the socket: {error.strerror}", path) from error
 
 
 def _check_folder(path: Path) -> None:

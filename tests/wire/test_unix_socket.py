@@ -86,6 +86,17 @@ def test_a_folder_that_others_may_write_into_is_refused(path: Path, tmp_path: Pa
     unix_socket.bind(path, mode=0o600).close()
 
 
+def test_a_missing_folder_is_made_for_us_alone_to_write_into(tmp_path: Path) -> None:
+    before = os.umask(0o002)  # as users with a group of their own have it
+    try:
+        unix_socket.bind(tmp_path / "new" / "a.sock", mode=0o600).close()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o755
+    with pytest.raises(ConfigError, match="cannot make the socket"):
+        unix_socket.bind(tmp_path / "neither" / "nor" / "a.sock", mode=0o600)
+
+
 @root_only
 def test_a_strangers_folder_and_a_strangers_socket_are_refused(path: Path, tmp_path: Path) -> None:
     os.chown(tmp_path, NOBODY, NOBODY)
