@@ -27,6 +27,7 @@ LOG = logging.getLogger("plantroom.certs.https")
 BACKLOG = 512
 ACCEPT_RETRY_S = 0.2
 SHUTDOWN_S_MAX = 2.0
+FLOOD_LINE_S = 1.0  # how often a flood is said in the audit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +106,7 @@ class HttpsServer:
         self._group = asyncio.TaskGroup()
         self._accepting: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._quiet_until_s = 0.0
         self.refusals: Counter[str] = Counter()
         self.answers: Counter[int] = Counter()
 
@@ -160,7 +162,7 @@ class HttpsServer:
         self._by_address[host] += 1
         try:
             if reason := self._too_much(host):
-                self.refuse(peer, reason)
+                self._cut_off(peer, reason)
                 accepted.close()
                 return
             await self._conversation(accepted, peer)
@@ -179,6 +181,15 @@ class HttpsServer:
             return "too-many-connections"
         allowed = self._rate.take(host, asyncio.get_running_loop().time())
         return "" if allowed else "too-many-requests"
+
+    def _cut_off(self, peer: str, reason: str) -> None:
+        """Count a refusal of a flood; a line of the audit for each would be a flood of its own."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s < self._quiet_until_s:
+            self.refusals[reason] += 1
+            return
+        self._quiet_until_s = now_s + FLOOD_LINE_S
+        self.refuse(peer, reason)
 
     def refuse(self, peer: str, reason: str, *, who: str = "-") -> None:
         """Count a refusal and write its line of the audit."""

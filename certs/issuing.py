@@ -39,6 +39,11 @@ class IssuerSection(Protocol):
         ...
 
     @property
+    def late_s_max(self) -> int:
+        """How long after its end an SVID still renews."""
+        ...
+
+    @property
     def tpm_ca_file(self) -> str:
         """Who may sign the chips of askers."""
         ...
@@ -137,6 +142,12 @@ async def _offered(  # noqa: PLR0913, PLR0917 -- its collaborators
         workload = WorkloadServer(offers, Path(settings.workload_socket))
     with chips as attestation:
         async with EnrolmentServer(
-            authority, registry, source, clock=clock, attestation=attestation, granted=svids.granted
+            authority,
+            registry,
+            source,
+            clock=clock,
+            late_s_max=settings.late_s_max,
+            attestation=attestation,
+            granted=svids.granted,
         ) as enrolment:
             yield Issuing(settings, svids, enrolment, workload)

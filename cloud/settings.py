@@ -90,6 +90,11 @@ class IdentitySection:
     bundle_file: str = option(
         "", "File with buildings' trust bundles. Empty: `bundles.json` in the state folder, if any."
     )
+    late_s_max: int = option(
+        2_592_000,
+        "How long after its end an SVID still renews, for renewal alone. 0: never.",
+        low=0,
+    )
     tpm_ca_file: str = option(
         "", "PEM certificates of those who sign the chips of gateways, intermediates as well."
     )

@@ -138,6 +138,11 @@ class IdentitySection:
     bundle_file: str = option(
         "", "File with the cloud's trust bundle. Empty: `uplink/bundles.json` in the state folder."
     )
+    late_s_max: int = option(
+        2_592_000,
+        "How long after its end an SVID still renews, for renewal alone. 0: never.",
+        low=0,
+    )
     tpm_ca_file: str = option(
         "", "PEM certificates of those who sign the chips of sensors, intermediates as well."
     )

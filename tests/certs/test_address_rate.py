@@ -3,6 +3,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+import pytest
+
 from plantroom.certs import address_rate, enrolment_client, key_helper
 from plantroom.certs.address_rate import AddressRate
 from plantroom.certs.authority import Authority
@@ -34,7 +36,11 @@ def test_addresses_are_remembered_up_to_a_limit() -> None:
 
 
 def test_a_flood_from_one_address_is_cut_off_and_others_are_served(
-    enrolment: Open, registry: Registry, building: Authority, sensor_id: SpiffeId
+    enrolment: Open,
+    registry: Registry,
+    building: Authority,
+    sensor_id: SpiffeId,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     registry.create(sensor_id)
     limits = HttpsLimits(connections_per_address_per_s=0.001, connections_per_address_burst=3)
@@ -55,3 +61,5 @@ def test_a_flood_from_one_address_is_cut_off_and_others_are_served(
         assert answer.chain_pem
         figures = {str(m.labels): m.value for m in port.server.metrics() if m.labels}
     assert figures["{'reason': 'too-many-requests'}"] == 17
+    lines = [one for one in caplog.records if "too-many-requests" in one.getMessage()]
+    assert 1 <= len(lines) < 17  # a line a second: the audit is no target of a flood

@@ -20,6 +20,7 @@ class Section:
     workload_socket: str = ""
     enrol_host: str = "127.0.0.1"
     enrol_port: int = 0
+    late_s_max: int = 600
     tpm_ca_file: str = ""
     tpm_pcrs: tuple[int, ...] = (0,)
 
