@@ -1,6 +1,7 @@
 """More rules, each broken on purpose: about what is said of readings, and to whom.
 
-Clock corrections, tombstones, quarantine, `gone`, answers to what cannot be read.
+Clock corrections, tombstones, quarantine, `gone`, answers to what cannot be read; and some that
+are not about that.
 """
 
 import sqlite3
@@ -13,6 +14,7 @@ from plantroom.cloud import readback
 from plantroom.cloud.ingest import Ingest
 from plantroom.cloud.note_tables import NoteTables
 from plantroom.cloud.quarantine import Quarantine
+from plantroom.device.dispatch import Dispatch
 from plantroom.device.ring import Limits, Ring
 from plantroom.gateway import tables
 from plantroom.gateway.lanes import Lanes
@@ -126,6 +128,17 @@ def _silence() -> Iterator[None]:
         yield
 
 
+# -- sensor
+
+_plain_lost = Dispatch.lost
+
+
+def _forgotten_in_the_air(self: Dispatch) -> None:
+    """Forget a pack that was being written when its connection was lost."""
+    self._offered = None
+    _plain_lost(self)
+
+
 # -- lanes
 
 _plain_queue = Posting._queue
@@ -137,6 +150,12 @@ def _always_live(self: Posting, book: Any, row: Any, _state: int) -> None:
 
 
 MUTATIONS: tuple[Mutation, ...] = (
+    Mutation(
+        name="forgotten while it was written",
+        change=swap(Dispatch, "lost", _forgotten_in_the_air),
+        faults=(),
+        plan={"period_s": 0.5},
+    ),
     Mutation(
         name="correction said once",
         change=swap(Ring, "notes", _corrected_once),
