@@ -17,12 +17,13 @@ Stored = tuple[Run, Grant, int, int]  # run, grant, QoS, first ordinal
 class Backlog:
     """Positions in a session's queue, as ordinals."""
 
-    __slots__ = ("aside", "finished", "flown", "loaded", "released", "stored")
+    __slots__ = ("aside", "doubtful", "finished", "flown", "loaded", "released", "stored")
 
     def __init__(self) -> None:
         self.stored = 0  # behind the last message that the log has for it
         self.loaded = 0  # up to here that is in memory or done with
         self.flown = 0  # below it everything was sent, by some connection
+        self.doubtful = False  # whether all that is behind is still wanted
         self.finished: frozenset[int] = frozenset()  # done out of turn on a former connection
         self.released: set[int] = set()  # QoS 2: PUBREC has come, PUBCOMP not
         self.aside: deque[Delivery] = UNOPENED  # volatile, in turn behind what is to be loaded
@@ -38,31 +39,34 @@ class Backlog:
             self.aside = deque()
         self.aside.append(delivery)
 
-    def load(self, runs: Iterable[Stored], end: int) -> Iterator[Delivery]:
+    def load(
+        self, runs: Iterable[Stored], end: int, skip: frozenset[int] = frozenset()
+    ) -> Iterator[Delivery]:
         """Give, in turn, what is to be queued of all that is stored below `end`."""
         for run, grant, qos, ordinal in runs:
             while self.aside and self.aside[0].ordinal < ordinal:
                 yield self.aside.popleft()
-            yield from self._unfinished(
-                Delivery(run, grant, qos, ordinal, 0, run.count, -1, dup=False)
-            )
+            whole = Delivery(run, grant, qos, ordinal, 0, run.count, -1, dup=False)
+            yield from self._unfinished(whole, skip)
         self.loaded = max(self.loaded, end)
         if not self.behind:
+            self.doubtful = False
             yield from self.aside
             self.aside.clear()
 
-    def _unfinished(self, whole: Delivery) -> Iterator[Delivery]:
+    def _unfinished(self, whole: Delivery, skip: frozenset[int]) -> Iterator[Delivery]:
         """Give of one run what is not done; what was sent before comes one by one, with DUP."""
         number = max(self.loaded - whole.ordinal, 0)
         while number < whole.count:
             ordinal = whole.ordinal + number
             if ordinal >= self.flown:
-                part = whole.part(number, whole.count - number, dup=False)
+                count = 1 if skip else whole.count - number
+                part = whole.part(number, count, dup=False)
             else:  # [MQTT-3.3.1-1]
                 part = whole.part(number, 1, dup=True)
                 part.released = ordinal in self.released
             number += part.count
-            if ordinal not in self.finished:
+            if ordinal not in self.finished and ordinal not in skip:
                 yield part
 
     def leave(self, done: int, acknowledged: Iterable[int], volatile: Iterable[Delivery]) -> None:

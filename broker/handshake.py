@@ -21,6 +21,7 @@ from plantroom.broker.properties import NONE, Property
 from plantroom.broker.quotas import check_connect
 from plantroom.broker.runs import US_PER_S
 from plantroom.broker.wills import Wills
+from plantroom.broker.withdrawal import withdraw
 
 _KEEPALIVE_US = 3 * US_PER_S // 2  # one and a half times the interval [MQTT-3.1.2-22]
 
@@ -167,7 +168,7 @@ class Handshake:
         connection.unanswered = 0
         self._set_session(connection, packet)
         for topic_filter in denied:
-            engine.clients.unsubscribe(client, topic_filter)
+            withdraw(engine.clients, engine.tree, client, topic_filter)
         engine.clients.save(client, stored=present)
         # [MQTT-3.1.2-7]
         self._wills.arm(client, packet.will, peer)

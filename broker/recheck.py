@@ -7,6 +7,7 @@ from plantroom.broker.codes import Code
 from plantroom.broker.engine import Engine
 from plantroom.broker.guard import Ask, Peer, UndecidedError
 from plantroom.broker.outlets import Outlet
+from plantroom.broker.withdrawal import withdraw
 from plantroom.wire.policy import Decision
 
 _AT_ONCE = 20  # connections between two breaths of the loop
@@ -57,4 +58,4 @@ class Recheck:
                 engine.audit.record(
                     "subscription-dropped", peer, topic=topic_filter, decision=decision
                 )
-                engine.clients.unsubscribe(client, topic_filter)
+                withdraw(engine.clients, engine.tree, client, topic_filter)

@@ -12,6 +12,7 @@ from plantroom.broker.segments import StoredRun
 from plantroom.broker.session import Session
 from plantroom.broker.sink import Entry
 from plantroom.broker.tree import Match
+from plantroom.broker.withdrawal import unwanted, wanted_by
 from plantroom.wire.errors import StorageCorruptError, StorageError
 
 LOGGER = logging.getLogger("plantroom.broker.refill")
@@ -81,10 +82,18 @@ class Refill:
                 return
             runs = [stored for entry in entries for stored in entry.runs]
             size_bytes = sum(len(stored.data) for stored in runs)
-            session.load((part for stored in runs for part in parts(stored)), end, size_bytes)
+            found = [part for stored in runs for part in parts(stored)]
+            session.load(found, end, size_bytes, self._skip(session, found))
             self._engine.flush(client)
 
         return load
+
+    def _skip(self, session: Session, found: list[Stored]) -> frozenset[int]:
+        """Return what of this is for no subscription that the session has, if that may be."""
+        if not session.backlog.doubtful:
+            return frozenset()
+        wanted = wanted_by(self._engine.tree, session)
+        return unwanted(found, session.backlog.flown, wanted)
 
     async def _failed(self, session: Session, error: StorageError) -> None:
         """Try again, but give up on what is damaged: its client hears of it."""

@@ -137,15 +137,16 @@ class Session:
         self.sent = self.backlog.flown = cursor.sent
         self.backlog.stored = stored
         self.backlog.loaded = min(cursor.done, stored)
+        self.backlog.doubtful = self.backlog.behind
         self.backlog.released, self.backlog.finished = released, frozenset(finished)
 
     def announce(self, end: int) -> None:
         """Note that messages below `end` are about to be loaded, and so perhaps sent."""
         self.sent = max(self.sent, end)
 
-    def load(self, runs: Iterable[Stored], end: int, size_bytes: int) -> None:
+    def load(self, runs: Iterable[Stored], end: int, size_bytes: int, skip: frozenset[int]) -> None:
         """Queue what was read back, so many bytes, of all that is stored below `end`."""
-        for part in self.backlog.load(runs, end):
+        for part in self.backlog.load(runs, end, skip):
             self._queue(part)
             if not part.run.volatile:  # the others are counted while they wait aside
                 self.pending_bytes += cost(part.run, part.count)

@@ -55,7 +55,7 @@ def read_on(session: Session, log: list[Stored], runs_max: int) -> None:
     found = [s for s in log if start < s[3] + s[0].count <= end][:runs_max]
     end = found[-1][3] + found[-1][0].count if found else end
     session.announce(end)
-    session.load(found, end, 0)
+    session.load(found, end, 0, frozenset())
 
 
 class Sessions(RuleBasedStateMachine):
