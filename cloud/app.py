@@ -8,7 +8,7 @@ import contextlib
 import ipaddress
 import logging
 import secrets
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,11 +20,21 @@ from plantroom.broker.admin import administered
 from plantroom.broker.catalog import open_sink
 from plantroom.broker.server import Broker
 from plantroom.certs import admission, issuing
+from plantroom.certs.authority import Authority
 from plantroom.certs.holder import OwnSource, known
 from plantroom.certs.issuing import Issuing
 from plantroom.certs.statements import Statements
 from plantroom.certs.time_floor import TimeFloor
-from plantroom.cloud import catalog, identities, ota, ota_service, policing, retention, trust
+from plantroom.cloud import (
+    catalog,
+    identities,
+    ota,
+    ota_calls,
+    ota_service,
+    policing,
+    retention,
+    trust,
+)
 from plantroom.cloud.accepted import Accepted
 from plantroom.cloud.devices import PRESENCE_FILTER, Devices
 from plantroom.cloud.identities import FRONT, INGESTION
@@ -47,6 +57,7 @@ from plantroom.views.view_topics import ViewTopics
 from plantroom.wire import alarm, damage, tls, topics
 from plantroom.wire.clock import Clock, SystemClock
 from plantroom.wire.errors import PlantroomError
+from plantroom.wire.identity import TrustBundle
 from plantroom.wire.metrics import Metric
 from plantroom.wire.reading import Reading
 
@@ -85,6 +96,12 @@ async def main(settings: CloudSettings) -> None:
 
     with folder.held():
         await damage.outlive(_store_path(settings, folder), serve)
+
+
+def _open_store(settings: CloudSettings, folder: StateFolder) -> Store:
+    path = _store_path(settings, folder)
+    damage.check(path)
+    return catalog.STORES[settings.store.kind](path, belongs_by_name)
 
 
 def _store_path(settings: CloudSettings, folder: StateFolder) -> Path:
@@ -129,28 +146,18 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
         stack.callback(registry.close)
         authority = identities.open_authority(settings, folder, clock)
         bundles = identities.known_bundles(settings, folder)
-        names = (FRONT, INGESTION, ota.CLIENT_ID)
-        front, ingestion, updater = (
-            identities.source_of(name, settings, authority, bundles) for name in names
-        )
-        for source in (front, ingestion):  # without these two it is no cloud; others may come late
-            await known(source)
+        front, ingestion, updater = await _sources(settings, authority, bundles)
         trusted = trust.opened(stack, folder, authority, registry, given=bundles, own=trust_domain)
         trusted.keeper.tell(front.trust, ingestion.trust, updater.trust)
+        issuer = identities.service_id(trust_domain, ota.CLIENT_ID)
         updates = stack.enter_context(
             ota_service.opened(
-                settings.ota,
-                folder.ota,
-                issuer=identities.service_id(trust_domain, ota.CLIENT_ID),
-                standing=trusted.standing,
-                clock=clock,
+                settings.ota, folder.ota, issuer=issuer, standing=trusted.standing, clock=clock
             )
         )
         sink, close_sink = open_sink("sqlite", folder.front)
         stack.callback(close_sink)
-        path = _store_path(settings, folder)
-        damage.check(path)
-        store = catalog.STORES[settings.store.kind](path, belongs_by_name)
+        store = _open_store(settings, folder)
         stack.callback(store.close)
         accepted = Accepted(folder.accepted, clock=clock, random_bits=secrets.randbits)
         stack.callback(accepted.close)
@@ -169,6 +176,7 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
             farewells=(PRESENCE_FILTER,),
         )
         board = Board(devices_max=settings.views.devices_max)
+        own = (front, ingestion)
         yield _Parts(
             settings=settings,
             clock=clock,
@@ -181,15 +189,25 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
             accepted=accepted,
             broker=await stack.enter_async_context(administered(broker, folder.broker_socket)),
             issuing=await stack.enter_async_context(
-                issuing.opened(
-                    authority, registry, (front, ingestion), settings.identity, clock=clock
-                )
+                issuing.opened(authority, registry, own, settings.identity, clock=clock)
             ),
             board=board,
             devices=Devices(board),
             updates=updates,
             update_identity=updater,
         )
+
+
+async def _sources(
+    settings: CloudSettings, authority: Authority | None, bundles: Mapping[str, TrustBundle]
+) -> tuple[OwnSource, ...]:
+    sources = tuple(
+        identities.source_of(name, settings, authority, bundles)
+        for name in (FRONT, INGESTION, ota.CLIENT_ID)
+    )
+    for source in sources[:2]:  # without these two it is no cloud; others may come late
+        await known(source)
+    return sources
 
 
 async def _run(parts: _Parts) -> None:
@@ -340,6 +358,7 @@ def _web(parts: _Parts, ingest: Ingest, link: IngestLink) -> Starlette:
         ready=status.why_not_ready,
         hosts=parts.settings.http.names,
         browsers_max=parts.settings.http.browsers_max,
+        updates=partial(ota_calls.shown, parts.updates) if parts.updates else None,
     )
 
 

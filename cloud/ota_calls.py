@@ -13,6 +13,7 @@ from plantroom.cloud import campaign, campaign_rules
 from plantroom.cloud.campaign import Campaign
 from plantroom.cloud.ota import Updates
 from plantroom.cloud.ota_registry import Device
+from plantroom.cloud.ota_sites import Sites
 from plantroom.wire import calls
 from plantroom.wire.errors import RefusedError, UsageError
 from plantroom.wire.firmware import Release
@@ -22,6 +23,7 @@ PART_BYTES_MAX: Final = 128 * 1024
 MEMBERS_MAX: Final = 1_000
 AUDIT_MAX: Final = 1_000
 CAMPAIGNS_MAX: Final = 1_000
+SHOWN_CAMPAIGNS, SHOWN_MEMBERS, SHOWN_AUDIT = 20, 200, 30  # on the page
 _OPERATORS: Final = ("cloud:operator:", "cloud:agent:devices")
 
 Table = Mapping[str, Any]
@@ -153,26 +155,7 @@ class OtaCalls:
     # releases
 
     async def _releases(self, _asked: calls.Asked, _data: Table) -> object:
-        sites = self._updates.sites
-        rows = []
-        for site in sites:
-            documents = sites.documents(site)
-            for release in documents.releases.values():
-                pin = documents.head.classes.get(release.class_id) if documents.head else None
-                is_current = pin is not None and pin.digest == release.digest
-                rows.append(
-                    {
-                        "site": site,
-                        "class": sites.class_name(site, release.digest),
-                        **_describe(release),
-                        "current": is_current,
-                        "rollout": pin.rollout if pin and is_current else None,
-                        "revoked": bool(
-                            documents.head and release.digest in documents.head.revoked
-                        ),
-                    }
-                )
-        return {"releases": rows}
+        return {"releases": describe_releases(self._updates.sites)}
 
     async def _revoke_release(self, asked: calls.Asked, data: Table) -> object:
         digest, updates = _digest(data), self._updates
@@ -297,6 +280,47 @@ def describe(made: Campaign, *, members_max: int = 0) -> dict[str, object]:
         members = [*made.members.values()][:members_max]
         said["members"] = [asdict(one) | {"group": one.group + 1} for one in members]
     return said
+
+
+async def shown(updates: Updates) -> dict[str, object]:
+    """Give what the page of updates shows."""
+    newest = sorted(updates.devices.values(), key=lambda one: -one.at_us)
+    rows = await updates.registry.audit(SHOWN_AUDIT)
+    return {
+        "campaigns": [
+            describe(one, members_max=SHOWN_MEMBERS)
+            for one in [*updates.campaigns.values()][-SHOWN_CAMPAIGNS:]
+        ],
+        "releases": describe_releases(updates.sites),
+        "devices": [
+            asdict(one) | {"at": format_us(one.at_us) if one.at_us else ""}
+            for one in newest[:SHOWN_MEMBERS]
+        ],
+        "devices_total": len(newest),
+        "audit": [asdict(row) | {"at": format_us(row.at_us)} for row in rows],
+    }
+
+
+def describe_releases(sites: Sites) -> list[dict[str, object]]:
+    """Say what releases there are at every site, and which of them are current."""
+    rows = []
+    for site in sites:
+        documents = sites.documents(site)
+        revoked = documents.head.revoked if documents.head else frozenset()
+        for release in documents.releases.values():
+            pin = documents.head.classes.get(release.class_id) if documents.head else None
+            is_current = pin is not None and pin.digest == release.digest
+            rows.append(
+                {
+                    "site": site,
+                    "class": sites.class_name(site, release.digest),
+                    **_describe(release),
+                    "current": is_current,
+                    "rollout": pin.rollout if pin and is_current else None,
+                    "revoked": release.digest in revoked,
+                }
+            )
+    return rows
 
 
 def _describe(release: Release) -> dict[str, object]:

@@ -11,7 +11,7 @@ from plantroom.wire.link import Message
 from plantroom.wire.ota_messages import GATEWAY_IMAGES, STATUS, ChunkStatus, Get
 
 CHUNK_PATTERN: Final = "ota/{device}/chunk/{n}"
-LATER_S: Final = 5.0
+LATER_S: Final = 2.0
 _MISSING_MAX: Final = 64
 
 Find = Callable[[str], Release | None]

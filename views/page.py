@@ -2,8 +2,10 @@
 
 import hashlib
 import html
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -30,26 +32,43 @@ def _file(body: bytes, suffix: str) -> _File:
 
 
 class Page:
-    """The page under its title, and the files that it loads.
+    """The pages under their title, and the files that they load; `links` go to further pages.
 
     They are revalidated at every load (a 304 each): an upgrade shows at once, without versions.
     """
 
-    def __init__(self, folder: Path, *, title: str) -> None:
+    def __init__(
+        self, folder: Path, *, title: str, links: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self._files = {
             path.name: _file(path.read_bytes(), path.suffix) for path in folder.iterdir()
         }
-        template = self._files.pop("index.html").body.decode()
-        self._index = _file(template.replace("{{title}}", html.escape(title)).encode(), ".html")
+        more = "".join(
+            f' · <a href="{html.escape(path)}">{html.escape(text)}</a>'
+            for path, text in links.items()
+        )
+        self._pages = {
+            name: _file(_filled(self._files.pop(name).body, title, more), ".html")
+            for name in ("index.html", "updates.html")
+        }
 
     async def index(self, request: Request) -> Response:
-        """Serve the page."""
-        return _answer(request, self._index)
+        """Serve the page of readings."""
+        return _answer(request, self._pages["index.html"])
+
+    async def updates(self, request: Request) -> Response:
+        """Serve the page of updates."""
+        return _answer(request, self._pages["updates.html"])
 
     async def file(self, request: Request) -> Response:
         """Serve one of its files."""
         found = self._files.get(request.path_params["name"])
         return _answer(request, found) if found else PlainTextResponse("no such file\n", 404)
+
+
+def _filled(template: bytes, title: str, links: str) -> bytes:
+    text = template.decode().replace("{{title}}", html.escape(title))
+    return text.replace("{{links}}", links).encode()
 
 
 def _answer(request: Request, found: _File) -> Response:

@@ -1,7 +1,8 @@
 """The web server: the page, its feed, a small JSON API, health and metrics.
 
 `/` and its static files, `/feed` (server-sent events), `/api/latest`, `/api/history`,
-`/api/status`, `/metrics`, `/healthz`, `/readyz`. Read-only; nothing is loaded from elsewhere.
+`/api/status`, `/metrics`, `/healthz`, `/readyz`, and `/updates` where there are any. Read-only;
+nothing is loaded from elsewhere.
 """
 
 import ipaddress
@@ -52,6 +53,7 @@ def make_app(  # noqa: PLR0913 -- the sources of a page, each named
     ready: Ready = lambda: "",
     hosts: Iterable[str] = (),
     browsers_max: int = BROWSERS_MAX,
+    updates: Status | None = None,
 ) -> Starlette:
     """Make the web application.
 
@@ -60,11 +62,12 @@ def make_app(  # noqa: PLR0913 -- the sources of a page, each named
     last, count, holes [[first, last]], quarantined, noted}], `stored`, `identity` {spiffe_id,
     not_after}.
     `ready` gives the empty text, or why not. `hosts` are further names that a browser may use.
+    `updates` gives what the page of updates shows (`/updates`, `/api/updates`), if there is one.
     `app.state.feeds` is closed by `serving.serve` at its end.
     """
     feeds = Feeds(board, status, browsers_max=browsers_max)
     handlers = _Handlers(board=board, history=history, status=status, metrics=metrics, ready=ready)
-    page = Page(STATIC, title=title)
+    page = Page(STATIC, title=title, links={"/updates": "updates"} if updates else {})
 
     async def feed(_request: Request) -> Response:
         if feeds.full:
@@ -83,12 +86,20 @@ def make_app(  # noqa: PLR0913 -- the sources of a page, each named
             Route("/metrics", handlers.metrics),
             Route("/healthz", handlers.healthz),
             Route("/readyz", handlers.readyz),
+            *([] if updates is None else _of_updates(page, updates)),
         ],
         middleware=[Middleware(_Shield, hosts=frozenset(hosts))],
         exception_handlers={PlantroomError: _refuse},
     )
     app.state.feeds = feeds
     return app
+
+
+def _of_updates(page: Page, updates: Status) -> list[Route]:
+    async def told(_request: Request) -> Response:
+        return _json(dict(await updates()))
+
+    return [Route("/updates", page.updates), Route("/api/updates", told)]
 
 
 class _Handlers:

@@ -4,11 +4,10 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from plantroom.views.board import Board
 from plantroom.views.history import HistoryQuery, Sampled, Series, thin
@@ -17,13 +16,7 @@ from plantroom.wire.envelope import Presence
 from plantroom.wire.reading import Reading
 from tests.fakes.deliveries import T0_US, reading
 
-CHROMIUM = Path("/usr/bin/chromium")
 WAIT_S = 15.0
-WAIT_MS = WAIT_S * 1000
-
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM.exists(), reason=f"{CHROMIUM} is not installed: apt-get install chromium"
-)
 
 
 @dataclass
@@ -113,33 +106,6 @@ def running() -> Iterator[Running]:
     made = Running(Site())
     yield made
     made.stop()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield made
-        made.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page whose errors and policy violations fail the test."""
-    context = browser.new_context(locale="en-GB", timezone_id="UTC")
-    made = context.new_page()
-    made.set_default_timeout(WAIT_MS)
-    complaints: list[str] = []
-    made.on("pageerror", lambda error: complaints.append(str(error)))
-    made.on("console", lambda said: _note(said, complaints))
-    yield made
-    context.close()
-    assert complaints == []
-
-
-def _note(said: Any, complaints: list[str]) -> None:
-    if said.type == "error" and "ERR_" not in said.text:  # a server that stopped is not a complaint
-        complaints.append(said.text)
 
 
 def filled(site: Site, count: int = 60) -> None:
