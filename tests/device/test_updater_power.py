@@ -141,7 +141,8 @@ def pairs(world: World) -> Iterator[tuple[tuple[int, ...], str, int]]:
 
 @pytest.mark.parametrize("health", HEALTH)
 def test_a_cut_at_every_step_leaves_the_old_image_or_the_new(world: World, health: str) -> None:
-    for step in range(1, world.steps + 1):
+    stride = 1 if health == "is well" else 3  # the rest is behind the mark `soak`
+    for step in range(1, world.steps + 1, stride):
         world.scenario((step,), health=health, seed=step)
 
 
