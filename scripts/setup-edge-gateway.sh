@@ -46,6 +46,10 @@ address = "$cloud:8883"
 [identity]
 cloud_enrol_address = "$cloud:8444"
 dns = ["$(hostname -f)", "localhost"]
+
+[policy]
+host = "0.0.0.0"
+port = 8445
 TOML
 start_unit "$here/deploy/systemd/plantroom-gateway.service" plantroom-gateway.service
 echo "gateway of $site runs; its log: journalctl -u plantroom-gateway"

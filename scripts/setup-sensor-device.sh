@@ -78,6 +78,9 @@ tpm = "${tpm:-/dev/tpmrm0}"
 
 [uplink]
 address = "$gateway:8883"
+
+[policy]
+endpoint = "$gateway:8445"
 TOML
 if [ ! -e "$svid" ] && { [ -z "$token" ] || [ -n "$tpm" ]; }; then
     echo "on the gateway, an operator has to let this device in:"
