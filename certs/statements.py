@@ -85,11 +85,15 @@ class Statements:
         """Tell and hear for ever."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._hear(), name="certs.statements-hear")
+            trouble = ""
             while True:
                 try:
                     await self._tell()
+                    trouble = ""
                 except PlantroomError as error:
-                    LOG.error("not told to others: %s", error)  # noqa: TRY400 -- one line
+                    if str(error) != trouble:
+                        LOG.error("not told to others: %s", error)  # noqa: TRY400 -- one line
+                    trouble = str(error)
                 await asyncio.sleep(self._period_s)
 
     async def _tell(self) -> None:
@@ -142,7 +146,8 @@ class Statements:
         if self._keeper.adopt(bundle.from_json(name, payload)):
             self.adopted += 1
             if name in self._unproven:
-                self._heard.put_nowait(self._unproven.pop(name))
+                topic, payload, say = self._unproven.pop(name)
+                await self._hear_list(topic, payload, say)
 
     async def _hear_list(self, topic: Topic, payload: bytes, say: Say) -> None:
         name = topic.names[0]

@@ -8,13 +8,14 @@ import pytest
 
 from plantroom.certs import admission
 from plantroom.certs.authority import Authority
-from plantroom.certs.embedded import EmbeddedSource
+from plantroom.certs.embedded import EmbeddedSource, issue_svid
 from plantroom.certs.registry import Registry
 from plantroom.wire.clock import SystemClock
 from plantroom.wire.errors import IdentityError, StorageError
 from plantroom.wire.identity import Identity
 from plantroom.wire.spiffe import SpiffeId
 from plantroom.wire.tls import RotatingServerContext
+from tests.fakes.handshakes import Caller
 
 DOMAIN = "building-1.smart.local"
 SENSOR = SpiffeId(DOMAIN, "agent/hvac-001")
@@ -126,3 +127,18 @@ def test_identity_that_cannot_be_served_leaves_the_old_one(
     with caplog.at_level(logging.ERROR):
         asyncio.run(main())
     assert "the old one stays" in caplog.text
+
+
+def test_nobody_of_another_domain_is_let_in_before_its_list_of_the_revoked_has_come(
+    tmp_path: Path, cloud: Authority
+) -> None:
+    own, known = source(tmp_path / "gateway"), set[str]()
+    own.set_bundle(cloud.bundle())
+    admit = admission.admit(own, lambda: known)
+    operator = SpiffeId(cloud.trust_domain, "operator/ann")
+    foreign = Caller(issue_svid(cloud, operator, ttl_s=60))
+    ours = Caller(issue_svid(own._authority, SENSOR, ttl_s=60))
+    assert foreign.calls(own.current(), admit) == "no-denylist"
+    assert ours.calls(own.current(), admit) == SENSOR
+    known.add(cloud.trust_domain)
+    assert foreign.calls(own.current(), admit) == operator

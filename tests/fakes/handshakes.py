@@ -1,13 +1,17 @@
 """A TLS handshake in memory: who a server finds its client to be, or why it refuses."""
 
 import ssl
+from collections.abc import Callable
+from typing import Any
 
 from plantroom.certs import svid
 from plantroom.wire import tls
 from plantroom.wire.errors import IdentityError
 from plantroom.wire.handshake import refusal_reason
-from plantroom.wire.identity import Identity, Svid
+from plantroom.wire.identity import Identity, Principal, Svid
 from plantroom.wire.spiffe import SpiffeId
+
+Admit = Callable[[Any], Principal]
 
 
 def meet(server: Identity, shown: Svid) -> SpiffeId | str:
@@ -25,7 +29,7 @@ class Caller:
         tls.load_svid(self._context, shown)
         self.session: ssl.SSLSession | None = None
 
-    def calls(self, server: Identity) -> SpiffeId | str:
+    def calls(self, server: Identity, admit: Admit | None = None) -> SpiffeId | str:
         """Call a server with this identity; return who it finds us to be, or why it refuses."""
         to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
         client = self._context.wrap_bio(to_client, to_server, session=self.session)
@@ -40,7 +44,8 @@ class Caller:
             accepting.write(b"x")  # a ticket would have come before this
             client.read(1)
             self.session = client.session
-            return svid.verify_peer(accepting, server).spiffe_id
+            found = admit(accepting) if admit else svid.verify_peer(accepting, server)
+            return found.spiffe_id
         except ssl.SSLError as error:
             return refusal_reason(error)
         except IdentityError as error:
