@@ -44,8 +44,7 @@ class Caller:
             accepting.write(b"x")  # a ticket would have come before this
             client.read(1)
             self.session = client.session
-            found = admit(accepting) if admit else svid.verify_peer(accepting, server)
-            return found.spiffe_id
+            return (admit(accepting) if admit else svid.verify_peer(accepting, server)).spiffe_id
         except ssl.SSLError as error:
             return refusal_reason(error)
         except IdentityError as error:
