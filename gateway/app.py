@@ -127,7 +127,6 @@ async def _opened(settings: GatewaySettings, folder: StateFolder) -> AsyncIterat
     """Open storage, identity, policy, and the servers, which do not listen yet."""
     clock = TimeFloor(SystemClock(), folder.time_floor)
     names = Names.of(settings)
-    cloud_domain = settings.bridge.cloud_trust_domain
     async with contextlib.AsyncExitStack() as stack:
         database = _open_database(settings, folder)
         stack.callback(database.close)
@@ -140,7 +139,7 @@ async def _opened(settings: GatewaySettings, folder: StateFolder) -> AsyncIterat
             set_aside=set_aside_in(folder.queue),
         )
         await queue.start()
-        registry = Registry.open(folder.registry, cloud_trust_domain=cloud_domain)
+        registry = Registry.open(folder.registry, cloud_trust_domain=names.cloud.trust_domain)
         stack.callback(registry.close)
         authority = identities.open_authority(settings, folder, clock)
         cloud = identities.cloud_source(settings, folder, names, clock)
