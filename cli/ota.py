@@ -11,11 +11,11 @@ from plantroom.cli import ota_campaign, output
 from plantroom.cli.options import layout_of, subcommand, subcommands
 from plantroom.lab import ota_files, ota_keys, ota_publish
 from plantroom.lab.building import SITE
-from plantroom.lab.ota_files import DEFAULT_VENDOR, Roles, Wanted
+from plantroom.lab.ota_files import Roles, Wanted
 from plantroom.lab.ota_publish import Publication
 from plantroom.wire import cose, trust
 from plantroom.wire.errors import RejectedError, UsageError
-from plantroom.wire.firmware import CHUNK_BYTES, IMAGE_BYTES_MAX
+from plantroom.wire.firmware import CHUNK_BYTES, DEFAULT_VENDOR, IMAGE_BYTES_MAX
 from plantroom.wire.head import EXPIRES_S, Rollout
 
 DAY_S = 86400

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from plantroom.device.journal import LEVELS
 from plantroom.wire.errors import ConfigError, SpiffeIdError, TopicError
+from plantroom.wire.firmware import DEFAULT_VENDOR
 from plantroom.wire.settings import load, option, section
 from plantroom.wire.spiffe import SpiffeId
 from plantroom.wire.topics import check_level
@@ -179,7 +180,7 @@ class UpdateSettings:
     """Firmware updates: off where there is no trust document."""
 
     trust_file: str = option("", "First trust document; empty: ota-trust.cbor in the state.")
-    vendor: str = option("plantroom.example", "Vendor's domain: names the vendor in manifests.")
+    vendor: str = option(DEFAULT_VENDOR, "Vendor's domain: names the vendor in manifests.")
     class_name: str = option("", "Class of this device; empty: agent.kind.")
     factory_version: str = option("1.0.0", "Version that the device was made with.")
     factory_sequence: int = option(0, "Its sequence number: older releases are refused.", low=0)

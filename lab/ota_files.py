@@ -11,12 +11,11 @@ from plantroom.certs import atomic, signatures, signing_keys
 from plantroom.wire import cose, firmware, head, suit, trust
 from plantroom.wire.cose import DOCUMENT_BYTES_MAX, PublicKey, Signed
 from plantroom.wire.errors import CheckFailedError, ConfigError, RejectedError, UsageError
-from plantroom.wire.firmware import Release
+from plantroom.wire.firmware import DEFAULT_VENDOR, Release
 from plantroom.wire.head import Head, Pin, Rollout
 from plantroom.wire.rfc3339 import format_us
 from plantroom.wire.trust import Trust
 
-DEFAULT_VENDOR = "plantroom.example"
 _ALGORITHMS = {-19: "Ed25519", -9: "ESP256", -8: "EdDSA", -7: "ES256"}
 
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from plantroom.certs import atomic, signing_keys
+from plantroom.device import updater_setup
 from plantroom.lab.building import Device
 from plantroom.lab.layout import Layout
 from plantroom.wire import trust
@@ -16,7 +17,6 @@ from plantroom.wire.cose import DOCUMENT_BYTES_MAX
 from plantroom.wire.trust import ROOT_KEYS, ROOT_THRESHOLD
 
 TRUST_FILE, HEAD_KEY_FILE, AUTHOR_KEY_FILE = "trust.cbor", "head.pem", "author.pem"
-DEVICE_TRUST_FILE = "ota-trust.cbor"
 TRUST_DAYS = 3650
 _KEY_BYTES_MAX = 16 * 1024
 
@@ -32,7 +32,7 @@ def prepare(layout: Layout, devices: tuple[Device, ...]) -> None:
     head_key = _read(folder / HEAD_KEY_FILE)
     _hand_over(layout.cloud / "ota" / HEAD_KEY_FILE, head_key, mode=atomic.PRIVATE)
     for device in devices:
-        place = layout.device(device.name) / DEVICE_TRUST_FILE
+        place = layout.device(device.name) / updater_setup.TRUST_FILE
         _hand_over(place, document, mode=atomic.PUBLIC)
 
 

@@ -17,6 +17,7 @@ from plantroom.wire.errors import RejectedError
 from plantroom.wire.suit import Envelope
 from plantroom.wire.suit_commands import Commands, Target
 
+DEFAULT_VENDOR = "plantroom.example"
 IMAGE_BYTES_MAX = 256 * 1024 * 1024
 CHUNK_BYTES = 16 * 1024
 CHUNK_BYTES_MIN, CHUNK_BYTES_MAX = 1024, 128 * 1024

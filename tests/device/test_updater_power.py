@@ -1,7 +1,7 @@
 """The power is cut at every step, and at every pair of steps, of an update's whole life.
 
 On the product's own slots, part file and documents, over a disk that keeps of unsynced writes the
-old, the new or half. Quick: every single step. Slow: every pair, with several disks' fates;
+old, the new or half. Quick: single steps. Slow: every pair, with several disks' fates;
 PLANTROOM_POWER_CUTS bounds how many.
 """
 
