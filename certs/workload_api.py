@@ -29,8 +29,8 @@ class WorkloadApiSource(IdentityHolder):
     """The SVID with `spiffe_id`, of those that the agent at the socket `path` gives us.
 
     `owners`: users beside root and our own who may listen there. `told_of`: trust domains whose
-    bundle may also come from elsewhere, at first hand: that one stands in front of the agent's
-    federated copy, which may be an old one.
+    bundle also comes from their own agent: that one stands in front of our agent's federated copy,
+    which may be an old one. What an operator has given stands behind both.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class WorkloadApiSource(IdentityHolder):
         self._owners = owners
         self._received: tuple[Svid, dict[str, TrustBundle]] | None = None
         self._first_hand: dict[str, TrustBundle] = {}
+        self._kept: dict[str, TrustBundle] = {}
         self.schedule = Schedule()
 
     def renewals(self) -> Schedule:
@@ -58,15 +59,14 @@ class WorkloadApiSource(IdentityHolder):
         """Trust another domain by this bundle; False where only the agent may say that."""
         if bundle.trust_domain not in self._told_of:
             return False
-        self.trust(bundle)
+        self._first_hand[bundle.trust_domain] = bundle
+        self._publish_news()
         return True
 
     def trust(self, bundle: TrustBundle) -> None:
-        """Trust another domain by this bundle, whatever the agent says of it."""
-        if bundle.trust_domain == self._spiffe_id.trust_domain:
-            return
-        if self._first_hand.get(bundle.trust_domain) != bundle:
-            self._first_hand[bundle.trust_domain] = bundle
+        """Trust another domain by this bundle, as long as no agent says what its roots are."""
+        if bundle.trust_domain != self._spiffe_id.trust_domain:
+            self._kept[bundle.trust_domain] = bundle
             self._publish_news()
 
     async def run(self) -> None:
@@ -115,7 +115,7 @@ class WorkloadApiSource(IdentityHolder):
         if self._received is None:
             return False
         found, bundles = self._received
-        merged = bundles | self._first_hand
+        merged = self._kept | bundles | self._first_hand
         known = self._identity
         if known is not None and known.svid == found and dict(known.bundles) == merged:
             return False

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from plantroom.certs.bundle_keeper import BundleKeeper
 from plantroom.gateway.bridge import Bridge
 from plantroom.gateway.identities import Names
-from plantroom.gateway.settings import GatewaySettings, split_address
+from plantroom.gateway.settings import WORKLOAD_API, GatewaySettings, split_address
 from plantroom.wire import envelope, tls, topics
 from plantroom.wire.envelope import Presence
 from plantroom.wire.errors import PlantroomError
@@ -88,7 +88,8 @@ class CloudLink:
         return split_address(self._settings.bridge.address, "bridge.address")
 
     def _context(self, identity: Identity) -> ssl.SSLContext:
-        trusting = self._keeper.on_top_of(identity)
+        by_agent = self._settings.identity.provider == WORKLOAD_API  # it knows the roots of now
+        trusting = identity if by_agent else self._keeper.on_top_of(identity)
         return tls.client_context(trusting, server_ids=(self._names.front,))
 
     def _try(self, context: ssl.SSLContext) -> None:

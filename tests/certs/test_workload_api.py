@@ -167,6 +167,12 @@ def test_a_bundle_known_at_first_hand_stands_before_the_agents_copy(
             assert identity.bundles[cloud.trust_domain] == newer
             assert source.set_bundle(newer)
             assert source.current() is identity
+            source.trust(cloud.bundle())  # what was kept from before stands behind
+            assert source.current() is identity
+            third = TrustBundle(trust_domain="a.b", roots_der=newer.roots_der)
+            source.trust(third)  # but it counts where no agent has a word
+            identity = await source.changed(identity.revision)
+            assert identity.bundles["a.b"] == third
             agent.say(response(offer(second, building), federated=[cloud]))
             identity = await source.changed(identity.revision)
             assert identity.bundles[cloud.trust_domain] == newer
