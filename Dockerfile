@@ -15,7 +15,7 @@ FROM python:3.13-slim
 RUN groupadd --gid 10001 plantroom \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent \
        --shell /usr/sbin/nologin plantroom \
-    && for part in gateway cloud inspector operator opa \
+    && for part in gateway cloud inspector operator ota opa \
        devices/hvac-001 devices/occupancy-001 devices/energy-001; \
        do mkdir -p "/state/$part"; done \
     && chown -R plantroom:plantroom /state && chmod -R go= /state
