@@ -3,6 +3,7 @@
 The registries are kept here all the same: policy goes by them, and `devices revoke` writes there.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from plantroom.wire.spiffe import SpiffeId
 PEOPLE = (INSPECTOR_ID, OPERATOR_ID)
 DISPENSABLE = frozenset({*PEOPLE, OTA_ID})  # readings flow without them
 _NAMES_SHOWN_MAX = 5
+_SCHEME = re.compile(r"[a-z]+:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ def path_of(text: str) -> str:
     Raises:
         ConfigError: when the address is of another kind.
     """
-    return str(socket_path(text) if text.startswith("unix:") else Path(text).absolute())
+    return str(socket_path(text) if _SCHEME.match(text) else Path(text).absolute())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

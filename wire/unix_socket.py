@@ -201,4 +201,9 @@ def _is_link(status: os.stat_result) -> bool:
 
 
 def _stranger(what: str, path: Path) -> IdentityError:
-    return IdentityError(what, reason="socket", where=str(path))
+    return IdentityError(
+        what,
+        reason="socket",
+        where=str(path),
+        remedy="name the socket itself, of root, of this user, or of one that is allowed",
+    )

@@ -76,8 +76,9 @@ def test_a_socket_is_a_path_or_an_address(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.chdir(tmp_path)
     assert workload.path_of("unix:/a/b") == workload.path_of("unix:///a/b") == "/a/b"
     assert workload.path_of("b.sock") == str(tmp_path / "b.sock")
-    with pytest.raises(ConfigError):
-        workload.path_of("unix:b.sock")
+    for wrong in ("unix:b.sock", "tcp://127.0.0.1:8081"):
+        with pytest.raises(ConfigError):
+            workload.path_of(wrong)
 
 
 def test_a_set_up_makes_entries_and_configurations_and_no_issuer(layout: Layout) -> None:
