@@ -62,8 +62,25 @@ def test_an_issuers_floor_outlives_a_restart_with_an_empty_clock(tmp_path: Path)
     assert path.read_text() == f"{NOW_S}\n"
     machine.wall_s += 1
     floor.keep()
-    again = TimeFloor(Machine(wall_s=0), path)
+    empty = Machine(wall_s=0)
+    again = TimeFloor(empty, path)
     assert again.wall_us() == (NOW_S + time_floor.PERSIST_S) * 1_000_000
+    empty.running_s += 30
+    assert again.wall_us() == (NOW_S + time_floor.PERSIST_S + 30) * 1_000_000
+
+
+def test_a_clock_that_was_ahead_for_a_while_is_forgotten_once_the_time_has_come(
+    tmp_path: Path,
+) -> None:
+    path, machine = tmp_path / "time-floor", Machine(wall_s=NOW_S + 3600)
+    TimeFloor(machine, path).keep()
+    machine.wall_s = NOW_S  # set right, and started again
+    floor = TimeFloor(machine, path)
+    for passed_s in (0, 1800, 3599):
+        machine.wall_s, machine.running_s = NOW_S + passed_s, 5.0 + passed_s
+        assert floor.wall_us() == (NOW_S + 3600) * 1_000_000  # it stands, and does not run ahead
+    machine.wall_s = NOW_S + 3601
+    assert (floor.wall_us(), floor.behind_s) == (machine.wall_us(), 0)
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-1", "9" * 20])
