@@ -25,10 +25,14 @@ _ANYBODY = 0o666
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerLimits:
-    """What one socket takes on; no user but root may fill it alone."""
+    """What one socket takes on; no user but root may fill it alone.
 
-    connections_max: int = 1024
-    connections_per_user_max: int = 512
+    A connection costs two descriptors, of which a process often has no more than 1024, and the
+    broker beside it needs the most.
+    """
+
+    connections_max: int = 128
+    connections_per_user_max: int = 32
     call: CallLimits = field(default_factory=CallLimits)
 
 
