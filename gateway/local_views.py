@@ -11,6 +11,7 @@ from plantroom.gateway.books import Heads
 from plantroom.gateway.ingress import Intake, Row, device_id
 from plantroom.gateway.queue_schema import RECEIVED
 from plantroom.gateway.spool import Queue
+from plantroom.gateway.twins import Twins
 from plantroom.views.board import Board
 from plantroom.views.history import HistoryQuery, Sampled, Series, thin
 from plantroom.wire import envelope, topics
@@ -25,7 +26,7 @@ _log = logging.getLogger("plantroom.gateway.local_views")
 _HISTORY_ROWS_MAX = 20_000
 _BIRTHS_MAX = 10_000
 
-ROLLED_BACK = "rolled-back"
+ROLLED_BACK, TWINS = "rolled-back", "cloned-device"
 
 
 class Alarms(Protocol):
@@ -60,6 +61,7 @@ class LocalViews:
         self._clock = clock
         self._births: asyncio.Queue[tuple[str, Presence]] = asyncio.Queue(_BIRTHS_MAX)
         self._alarms = alarms
+        self._twins = Twins()
         self.rolled_back = 0
 
     @property
@@ -106,9 +108,19 @@ class LocalViews:
             name, birth = await self._births.get()
             sane = {epoch: head for epoch, head in birth.heads.items() if epoch >= 0 and head >= 0}
             device = device_id(self._trust_domain, name)
+            if birth.online:
+                self._born(device, birth.epoch)
             found = await self._queue.note_heads(device, sane, current=birth.epoch)
             for epoch, state in found.items():
                 self._rolled_back(device, epoch, state)
+
+    def _born(self, device: str, epoch: int) -> None:
+        verdict = self._twins.born(device, epoch, self._clock.monotonic_us())
+        if verdict == "twins":
+            text = f"two agents have this identity: epoch {epoch} is there again"
+            self._alarms.alarm(TWINS, device, text)
+        elif verdict == "alone":
+            self._alarms.over(TWINS, device, "", "only one agent is heard")
 
     def _rolled_back(self, device: str, epoch: int, state: Heads) -> None:
         if state == "ahead":

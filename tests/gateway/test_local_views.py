@@ -116,6 +116,8 @@ def test_a_birth_books_heads_and_a_device_that_reports_less_is_noticed(
         birth(4, epoch=8)
         await lab.until(lambda: alarms.ended == alarms.raised)
         assert views.rolled_back == 1
+        birth(9)  # the former epoch is there again: two agents
+        await lab.until(lambda: ("cloned-device", lab.device(), "") in alarms.raised)
         stage.cancel()
         await asyncio.gather(stage, return_exceptions=True)
         assert (await rig.book())["highest"] == 9
