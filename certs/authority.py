@@ -125,6 +125,11 @@ class Authority:
         self.refresh()
         return self._loaded.key.sign(data, ec.ECDSA(hashes.SHA256()))
 
+    def vouchers(self) -> tuple[bytes, ...]:
+        """Return the certificates (DER) that lead from the signing key to a root of the bundle."""
+        shown = self._loaded.active.shown
+        return tuple(each.public_bytes(serialization.Encoding.DER) for each in shown)
+
     def bundle(self) -> TrustBundle:
         """Return the roots that this trust domain's SVIDs chain to."""
         loaded = self._loaded

@@ -1,14 +1,17 @@
 """Signed lists of the revoked, one per issuer: made by its authority, believed by its bundle.
 
-A list is signed with the issuer's root key, so it can be checked for as long as the root is
-trusted, also by a building that has been offline for weeks. Its sequence only rises. An issuer
-has an empty list from its birth: nobody of a trust domain is let in elsewhere before its list has
-come. What is denied is the union of the lists; so only the issuer that revoked can restore.
+A list is signed with the issuer's signing key, a root's or one that a root vouches for: so it can
+be checked for as long as the root is trusted, also by a building that has been offline for weeks.
+Its sequence only rises. An issuer has an empty list from its birth: nobody of a trust domain is let
+in elsewhere before its list has come. What is denied is the union of the lists; so only the issuer
+that revoked can restore.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -20,6 +23,7 @@ from plantroom.wire.errors import EnvelopeError, IdentityError
 from plantroom.wire.identity import TrustBundle
 
 LIST_BYTES_MAX = 1024 * 1024
+VOUCHERS_MAX = 5
 _CONTEXT = b"plantroom denylist 1\0"  # what a root signs as a list is nothing else
 
 
@@ -38,13 +42,15 @@ class DenyList:
 class _Signed:
     body: bytes
     signature: bytes
+    vouchers: tuple[bytes, ...] = ()
 
 
 def signed(authority: Authority, listed: DenyList) -> bytes:
     """Return the document of this authority's list."""
     body = cbor.dumps(shape.to_plain(listed))
     signature = authority.sign(_CONTEXT + body)
-    return cbor.dumps(shape.to_plain(_Signed(body=body, signature=signature)))
+    made = _Signed(body=body, signature=signature, vouchers=authority.vouchers())
+    return cbor.dumps(shape.to_plain(made))
 
 
 def verified(document: bytes, bundle: TrustBundle) -> DenyList:
@@ -73,8 +79,8 @@ def verified(document: bytes, bundle: TrustBundle) -> DenyList:
 
 
 def _check_signature(document: _Signed, bundle: TrustBundle) -> None:
-    for root in bundle.roots_der:
-        key = svid.load(root).public_key()
+    for signer in _signers(document, bundle):
+        key = signer.public_key()
         if not isinstance(key, ec.EllipticCurvePublicKey):
             continue
         try:
@@ -87,6 +93,22 @@ def _check_signature(document: _Signed, bundle: TrustBundle) -> None:
         reason="denylist-signature",
         where=bundle.trust_domain,
     )
+
+
+def _signers(document: _Signed, bundle: TrustBundle) -> list[x509.Certificate]:
+    """Return who may have signed: the roots, and an authority that one of them vouches for.
+
+    It has to name the trust domain: under one root there may be authorities of others.
+    """
+    roots = [svid.load(root) for root in bundle.roots_der]
+    if not 1 <= len(document.vouchers) <= VOUCHERS_MAX:
+        return roots
+    chain = [svid.load(each) for each in document.vouchers]
+    whole = all(svid.is_issued_by(below, above) for below, above in pairwise(chain))
+    anchored = any(svid.is_issued_by(chain[-1], root) for root in roots)
+    names = [svid.signs_for(one) for one in chain]
+    own = names[0] == {bundle.trust_domain} and set().union(*names) == names[0]
+    return [chain[0], *roots] if whole and anchored and own else roots
 
 
 def newer(known: DenyList | None, offered: DenyList) -> bool:

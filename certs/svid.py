@@ -71,6 +71,26 @@ def is_issued_by(certificate: x509.Certificate, signer: x509.Certificate) -> boo
     return True
 
 
+def signs_for(signer: x509.Certificate) -> set[str]:
+    """Return the trust domains that an authority names (SPIFFE X509-SVID 3.2).
+
+    Raises:
+        IdentityError: with reason `bad-certificate`, also when it is no authority (4.1, 4.3).
+    """
+    try:
+        constraints = _extension(signer, x509.BasicConstraints)
+        usage = _extension(signer, x509.KeyUsage)
+        names = _extension(signer, x509.SubjectAlternativeName)
+    except (ValueError, x509.DuplicateExtension) as error:
+        raise IdentityError(
+            f"certificate cannot be read: {error}", reason="bad-certificate"
+        ) from error
+    if not (constraints and constraints.value.ca and usage and usage.value.key_cert_sign):
+        raise IdentityError("it may not sign others", reason="bad-certificate")
+    uris = names.value.get_values_for_type(x509.UniformResourceIdentifier) if names else []
+    return {uri.removeprefix("spiffe://") for uri in uris if uri.startswith("spiffe://")}
+
+
 def load(certificate_der: bytes) -> x509.Certificate:
     """Parse a certificate strictly.
 

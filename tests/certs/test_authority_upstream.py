@@ -9,9 +9,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from plantroom.certs import authority_upstream, certificates
+from plantroom.certs import authority_upstream, certificates, denylist
 from plantroom.certs.authority import Authority
 from plantroom.certs.authority_rotation import Rotation
+from plantroom.certs.denylist import DenyList
 from plantroom.certs.embedded import issue_svid
 from plantroom.wire.errors import IdentityError, UsageError
 from plantroom.wire.identity import Identity
@@ -247,3 +248,40 @@ def test_another_buildings_authority_under_the_same_root_cannot_speak_for_this_o
     )
     trusting = Identity(svid=gateway.svid, bundles={DOMAIN: common}, revision=1)
     assert meet(trusting, shown) == "wrong-trust-domain"
+
+
+def test_a_list_of_the_revoked_is_believed_by_the_upstream_root_and_a_neighbours_is_not(  # noqa: PLR0913, PLR0917
+    rotation: Rotation,
+    building: Authority,
+    root: Corporate,
+    issuing: Corporate,
+    tmp_path: Path,
+    clock: Any,
+) -> None:
+    chain = (signed(rotation, issuing), issuing.certificate, root.certificate)
+    rotation.prepare_signed(pem(*chain))
+    rotation.activate(force=True)
+    rotation.retire(force=True)
+    listed = DenyList(issuer=DOMAIN, sequence=3, at_us=1, serials={"AB": "leaked"})
+    document = denylist.signed(building, listed)
+    assert denylist.verified(document, building.bundle()) == listed
+    other = "building-2.smart.local"
+    neighbour = Authority.open(tmp_path / "neighbour", other, clock=clock)
+    theirs = Rotation(tmp_path / "neighbour", other, clock=clock)
+    certificate = signed(theirs, root, uri=f"spiffe://{other}")
+    theirs.prepare_signed(pem(certificate, root.certificate))
+    theirs.activate(force=True)
+    theirs.retire(force=True)
+    with pytest.raises(IdentityError) as caught:
+        denylist.verified(denylist.signed(neighbour, listed), building.bundle())
+    assert caught.value.reason == "denylist-signature"
+
+
+def test_a_list_signed_by_a_new_root_is_believed_by_who_knows_the_old_one(
+    rotation: Rotation, building: Authority
+) -> None:
+    before = building.bundle()
+    rotation.prepare()
+    rotation.activate(force=True)
+    listed = DenyList(issuer=DOMAIN, sequence=3, at_us=1)
+    assert denylist.verified(denylist.signed(building, listed), before) == listed

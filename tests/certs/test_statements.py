@@ -137,6 +137,7 @@ def test_a_told_list_denies_and_a_told_root_proves_the_next(  # noqa: PLR0913, P
             rotation = Rotation(tmp_path / "cloud-authority", CLOUD, clock=clock)
             rotation.prepare()
             rotation.activate(force=True)
+            rotation.retire(force=True)  # so that the old root vouches no more
             end.hear(LIST, document(cloud, 3))  # its root is not known yet: an alarm, and kept
             await eventually(lambda: end.alarms)
             assert end.alarms[0][:2] == ("building-1", "denylist-refused")
