@@ -67,7 +67,7 @@ class WorkloadConnection:
         offers: Offers,
         *,
         limits: CallLimits,
-        refused: Callable[[int], None],
+        refused: Callable[[int, Peer], None],
     ) -> None:
         self._reader = reader
         self._writer = writer
@@ -81,7 +81,6 @@ class WorkloadConnection:
         self._running: dict[int, asyncio.Task[None]] = {}
         self._calls = 0
         self._room = asyncio.Event()
-        self._denied_before = False
 
     async def run(self) -> None:
         """Serve until the caller closes, breaks a rule, or is idle for too long."""
@@ -91,12 +90,12 @@ class WorkloadConnection:
                 await self._flush()
                 while await self._step(tasks):
                     pass
-            except (H2Error, OSError, TimeoutError) as error:
-                LOG.info(
-                    "connection ends pid=%d: %s", self._peer.pid, error or type(error).__name__
-                )
+            except H2Error as error:
+                LOG.debug("no HTTP/2 from pid=%d: %s", self._peer.pid, error)
                 with suppress(OSError, TimeoutError):
-                    await self._flush()
+                    await self._flush()  # h2 has said GOAWAY and why
+            except (OSError, TimeoutError) as error:
+                LOG.debug("pid=%d has gone: %s", self._peer.pid, error or "idle")
             finally:
                 for task in self._running.values():
                     task.cancel()
@@ -248,6 +247,8 @@ class WorkloadConnection:
                 await self._flush()
 
     async def _flush(self) -> None:
+        if self._writer.is_closing():
+            raise ConnectionResetError("the caller has gone")
         self._writer.write(self._http.data_to_send())
         async with asyncio.timeout(self._limits.send_s_max):
             await self._writer.drain()
@@ -257,18 +258,11 @@ class WorkloadConnection:
         trailers = [(b"grpc-status", str(status).encode()), (b"grpc-message", message.encode())]
         head: Iterable[tuple[bytes, bytes]] = () if begun else ((b":status", b"200"), _CONTENT_TYPE)
         self._http.send_headers(stream, [*head, *trailers], end_stream=True)
-        self._refused(status)
-        if status == PERMISSION_DENIED and not self._denied_before:
-            self._denied_before = True
-            LOG.warning("no entry for pid=%d uid=%d gid=%d", *_who(self._peer))
+        self._refused(status, self._peer)
 
     def _end_http(self, stream: int, status: bytes) -> None:
         self._http.send_headers(stream, [(b":status", status)], end_stream=True)
-        self._refused(INVALID_ARGUMENT)
-
-
-def _who(peer: Peer) -> tuple[int, int, int]:
-    return peer.pid, peer.uid, peer.gid
+        self._refused(INVALID_ARGUMENT, self._peer)
 
 
 def _settings(limits: CallLimits) -> Settings:

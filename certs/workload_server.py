@@ -6,6 +6,7 @@ many connections there are, in all and of one user, is bounded; beyond that a ca
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from plantroom.certs.workload_connection import CallLimits, WorkloadConnection
+from plantroom.certs.workload_connection import PERMISSION_DENIED, CallLimits, WorkloadConnection
 from plantroom.certs.workload_offers import Offers
 from plantroom.wire import unix_socket
 from plantroom.wire.metrics import Metric
@@ -21,6 +22,8 @@ from plantroom.wire.unix_socket import Peer
 
 LOG = logging.getLogger("plantroom.certs.workload")
 _ANYBODY = 0o666
+_USERS_MAX = 1000
+NAMED_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,7 @@ class WorkloadServer:
         self._by_user: Counter[int] = Counter()
         self._refusals: Counter[int] = Counter()
         self._cut_off = 0
+        self._name_again_s: dict[int, float] = {}
 
     async def run(self, *, listening: Callable[[], None] = lambda: None) -> NoReturn:
         """Serve for ever.
@@ -113,8 +117,16 @@ class WorkloadServer:
         self._cut_off += 1
         return False
 
-    def _count(self, status: int) -> None:
+    def _count(self, status: int, peer: Peer) -> None:
+        """Count a refusal; who has no entry is named, but not so often that it fills a log."""
         self._refusals[status] += 1
+        now_s = time.monotonic()
+        if status != PERMISSION_DENIED or now_s < self._name_again_s.get(peer.uid, 0.0):
+            return
+        if len(self._name_again_s) > _USERS_MAX:
+            self._name_again_s.clear()
+        self._name_again_s[peer.uid] = now_s + NAMED_EVERY_S
+        LOG.warning("no entry for pid=%d uid=%d gid=%d", peer.pid, peer.uid, peer.gid)
 
     def metrics(self) -> list[Metric]:
         """Return the server's figures for `/metrics`."""

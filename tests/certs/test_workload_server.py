@@ -17,6 +17,7 @@ import spiffe
 import uvloop
 from spiffe import WorkloadApiClient, X509Source
 
+from plantroom.certs import workload_ask
 from plantroom.certs.authority import Authority
 from plantroom.certs.registry import Registry
 from plantroom.certs.workload_server import ServerLimits
@@ -143,6 +144,28 @@ def test_connections_of_one_user_are_bounded(
         figures = {one.name: one.value for one in issuer.server.metrics()}
         assert figures["plantroom_workload_connections"] == 2
         assert figures["plantroom_workload_cut_off_total"] == 1
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_flood_of_callers_that_go_at_once_fills_no_log(
+    tmp_path: Path,
+    building: Authority,
+    registry: Registry,
+    run: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = tmp_path / "w.sock"
+    caplog.set_level("INFO", "plantroom.certs.workload")
+    with serving(building, registry, path, run=run):
+        for number in range(60):
+            with contextlib.closing(socket.socket(socket.AF_UNIX)) as link:
+                link.connect(str(path))
+                with contextlib.suppress(OSError):
+                    link.sendall(bytes([number]) * 100)
+        for _ in range(3):
+            assert workload_ask.svids(path).names == ()
+    assert len([one for one in caplog.messages if "no entry for" in one]) == 1
+    assert len(caplog.messages) <= 4
 
 
 def test_a_place_where_something_lies_is_refused(
