@@ -95,10 +95,11 @@ class WorkloadApiSource(IdentityHolder):
                 except TimeoutError:
                     raise UnreachableError("agent is silent", where=str(self._path)) from None
                 found, replies = stream.receive(data)
-                writer.write(replies)
                 if found is not None:
                     self._take(*found)
                     silent_s_max = patience_s(found[0], time.time())
+                if not writer.is_closing():  # it may have spoken and gone; the next read says so
+                    writer.write(replies)
         finally:
             writer.close()
             with contextlib.suppress(OSError):

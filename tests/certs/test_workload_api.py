@@ -3,17 +3,22 @@
 import asyncio
 import contextlib
 import logging
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from plantroom.certs import workload_api
 from plantroom.certs.authority import Authority
 from plantroom.certs.embedded import issue_svid
+from plantroom.certs.grpc_stream import frame
 from plantroom.certs.workload_api import WorkloadApiSource
 from plantroom.wire import unix_socket
 from plantroom.wire.identity import TrustBundle
 from plantroom.wire.spiffe import SpiffeId
+from tests.certs.test_grpc_stream import message
 from tests.fakes.waiting import eventually
 from tests.fakes.workload_agent import Agent, offer, response
 
@@ -120,6 +125,46 @@ def test_an_agent_that_goes_away_is_found_again(
         running.cancel()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_an_agent_that_speaks_and_is_gone_at_once_was_heard_all_the_same(
+    path: Path,
+    building: Authority,
+    sensor_id: SpiffeId,
+    monkeypatch: pytest.MonkeyPatch,
+    run: Callable[..., object],
+) -> None:
+    monkeypatch.setattr(workload_api, "wait_s", lambda *_, **__: 0.005)
+    svids = [issue_svid(building, sensor_id, ttl_s=600) for _ in range(20)]
+    ready, told = threading.Event(), 0
+
+    def speak() -> None:
+        nonlocal told
+        with contextlib.closing(unix_socket.bind(path, mode=0o600)) as listener:
+            listener.listen()
+            listener.settimeout(20)
+            ready.set()
+            for svid in svids:
+                with contextlib.closing(listener.accept()[0]) as link:
+                    data = message(response(offer(svid, building)))
+                    link.sendall(frame(4, 0, 0) + frame(1, 0x4, 1, b"\x88"))
+                    link.sendall(frame(0, 0, 1, data))
+                told += 1
+
+    async def scenario() -> None:
+        source = WorkloadApiSource(path, sensor_id)
+        running = asyncio.create_task(source.run())
+        await eventually(lambda: told == len(svids) or running.done())
+        assert not running.done()
+        assert source.current().svid in svids
+        running.cancel()
+
+    thread = threading.Thread(target=speak)
+    thread.start()
+    assert ready.wait(20)
+    run(scenario())
+    thread.join(20)
 
 
 def test_an_agent_that_hangs_holds_nobody_up(
