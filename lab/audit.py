@@ -139,9 +139,10 @@ def _faults(below: Page, above: Page, waiting: RangeSet) -> Iterator[Fault]:
 def _altered(below: Page, above: Page) -> Iterator[Fault]:
     """Compare digests of the segments of which both sides hold the same numbers."""
     for segment in sorted(below.digests.keys() & above.digests.keys()):
+        if below.digests[segment] == above.digests[segment]:
+            continue
         first, last = segment * SEGMENT_SEQS, (segment + 1) * SEGMENT_SEQS - 1
-        same_numbers = _within(below.held, first, last) == _within(above.held, first, last)
-        if same_numbers and below.digests[segment] != above.digests[segment]:
+        if _within(below.held, first, last) == _within(above.held, first, last):
             yield Fault(first=first, last=last, what="altered: gateway and cloud digests differ")
 
 
