@@ -138,7 +138,9 @@ def _read(path: Path) -> bytes:
 
 
 def _say(options: argparse.Namespace, name: str, state: str) -> int:
-    identities.refresh_people(layout_of(options))
+    layout = layout_of(options)
+    if layout.operator.cert.exists():
+        identities.refresh_people(layout)
     if options.json:
         output.document({"trust_domain": options.trust_domain, "root": name, "state": state})
     else:
