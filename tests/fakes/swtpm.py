@@ -25,7 +25,7 @@ def need_swtpm() -> str:
     """Skip, saying so, where swtpm is not installed."""
     tools = [shutil.which(name) for name in ("swtpm", "swtpm_setup", "swtpm_localca")]
     if not all(tools):
-        pytest.skip("swtpm is not installed: apt-get install swtpm")
+        pytest.skip("swtpm is not installed: apt-get install swtpm swtpm-tools")
     return str(tools[2])
 
 

@@ -141,6 +141,6 @@ def attested(*, quick: bool) -> Iterator[Figure]:
     except BaseException as error:
         if type(error).__name__ != "Skipped":
             raise
-        yield missing(name, peer_name="swtpm", unit="ms", why="apt-get install swtpm")
+        yield missing(name, peer_name="swtpm", unit="ms", why="apt-get install swtpm swtpm-tools")
         return
     yield alone(name, median(took) * 1000, unit="ms", target=1000.0, better="less", note="swtpm")
