@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
-from plantroom.certs import tpm_wire
+from plantroom.certs import der, tpm_wire
 from plantroom.certs.tpm_wire import Public, Reader, sized
 from plantroom.wire.errors import IdentityError
 
@@ -94,12 +94,13 @@ def check_certificate(
         IdentityError: with reason `ek-certificate`, `ek-mismatch`, `ek-expired` or `ek-ca-unknown`.
     """
     try:
-        certificate = x509.load_der_x509_certificate(data)
+        _, _, end = der.read(data)  # chips pad what they store
+        certificate = x509.load_der_x509_certificate(data[:end])
         certified = certificate.public_key()
         usages = _extension(certificate, x509.ExtendedKeyUsage)
         constraints = _extension(certificate, x509.BasicConstraints)
         maker = _maker(certificate)
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, IdentityError) as error:
         what = f"EK certificate cannot be read: {error}"
         raise IdentityError(what, reason="ek-certificate") from error
     if not isinstance(certified, Key) or spki_hash(certified) != spki_hash(ek):
