@@ -184,3 +184,31 @@ def test_a_few_publishes_wait_for_more_unless_there_are_enough_or_somebody_waits
             journal.close()
 
     asyncio.run(scenario())
+
+
+def test_where_many_come_twice_as_many_share_a_commit() -> None:
+    async def scenario() -> None:
+        sink, outlet = SlowSink(), Recorder()
+        sink.go.set()
+        journal = Journal(sink, JumpingClock(), depth_bytes_max=1 << 20, gather_s=5.0)
+        journal._came_s = 1000.0
+
+        async def publishes(count: int) -> None:
+            for _ in range(count):
+                journal.run(tapped_run())
+                journal.acknowledge(outlet, b"1", count=1)
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(journal.serve())
+            journal._ended_s = asyncio.get_running_loop().time()
+            await publishes(1)
+            await publishes(8)
+            assert journal.commits == 0, "enough where few come"
+            await publishes(7)
+            await until(lambda: journal.commits == 1, "one commit of sixteen")
+            assert len(sink.batches) == 1
+            journal.close()
+
+    asyncio.run(scenario())
