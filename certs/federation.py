@@ -23,7 +23,6 @@ from plantroom.certs.federation_settings import Endpoint
 from plantroom.certs.renewal import retry_after_s
 from plantroom.wire.errors import IdentityError, PlantroomError, UnreachableError
 from plantroom.wire.identity import Identity, TrustBundle
-from plantroom.wire.metrics import Metric
 
 LOG = logging.getLogger("plantroom.certs.federation")
 REFRESH_S_MIN, REFRESH_S_MAX = 1.0, 86_400.0
@@ -36,7 +35,6 @@ class _Standing:
 
     failures: int = 0
     trouble: str = ""
-    fetched_s: float = 0.0
 
 
 class Federation:
@@ -75,29 +73,6 @@ class Federation:
             await asyncio.get_running_loop().create_future()
         raise AssertionError("it is only ever cancelled")
 
-    def metrics(self) -> list[Metric]:
-        """Return when each bundle was fetched last, and what failed since."""
-        made = []
-        for endpoint, standing in self._standings.items():
-            labels = {"trust_domain": endpoint.trust_domain}
-            made += [
-                Metric(
-                    "plantroom_federation_fetched_seconds",
-                    "gauge",
-                    "When a federated bundle was fetched last, since 1970",
-                    standing.fetched_s,
-                    labels,
-                ),
-                Metric(
-                    "plantroom_federation_failures",
-                    "gauge",
-                    "Failed fetches since then",
-                    standing.failures,
-                    labels,
-                ),
-            ]
-        return made
-
     async def _follow(self, endpoint: Endpoint, standing: _Standing) -> NoReturn:
         while True:
             wait_s = await self._once(endpoint, standing)
@@ -117,7 +92,7 @@ class Federation:
                 if isinstance(error, IdentityError):
                     await self._alarm(f"{endpoint.url}: {error}")
             return retry_after_s(standing.failures, chance=self._chance())
-        standing.failures, standing.trouble, standing.fetched_s = 0, "", time.time()
+        standing.failures, standing.trouble = 0, ""
         wanted_s = self._refresh_s or told.refresh_hint_s
         return min(REFRESH_S_MAX, max(REFRESH_S_MIN, wanted_s)) * (0.9 + 0.1 * self._chance())
 
