@@ -202,6 +202,7 @@ def test_where_many_come_twice_as_many_share_a_commit() -> None:
 
         async with asyncio.TaskGroup() as group:
             group.create_task(journal.serve())
+            await asyncio.sleep(0)
             journal._ended_s = asyncio.get_running_loop().time()
             await publishes(1)
             await publishes(8)
