@@ -2,8 +2,8 @@
 
     python -m tests.bench.store [--quick] [--json] [--plot FILE] [--folder DIR]
 
-The books are written as they are after those readings; the readings themselves are not there, and
-that is the point: they outlive rows, and cost O(epochs + gaps + readings / 1,000). `--quick`: a tenth.
+The books are written as they are after those readings, which themselves are not there: books
+outlive rows, and cost O(epochs + gaps + readings / 1,000). `--quick` measures a tenth.
 Exit code 1 when a figure misses its target.
 """
 
