@@ -34,6 +34,12 @@ def compile_rules(rules: Bundle, *, with_tests: bool = False) -> Engine:
             engine.add_policy(name, text)
     except RuntimeError as error:
         raise _broken(error) from error
+    except BaseException as panic:  # noqa: BLE001 -- a panic has no other base; the rest goes on
+        _raise_if_not_panic(panic)
+        raise ConfigError(
+            f"policy bundle: the engine gives up on it ({one_line(panic)})",
+            remedy="take the last edit back",
+        ) from None
     bundle.check_packages(rules, engine.get_packages())
     return engine
 
@@ -87,6 +93,12 @@ def _set_input(engine: Engine, document: object) -> None:
         engine.set_input_json(text)
     except RuntimeError as error:
         raise ValueError(f"input: {one_line(error)}") from error
+
+
+def _raise_if_not_panic(fault: BaseException) -> None:
+    """Let everything pass but pyo3's PanicException, which only its name tells."""
+    if type(fault).__name__ != "PanicException":
+        raise fault
 
 
 def one_line(fault: BaseException) -> str:

@@ -62,3 +62,24 @@ def test_a_copy_with_data_leaves_the_compiled_rules_as_they_are() -> None:
     one, two = rego.with_data(compiled, '{"x": 1}'), rego.with_data(compiled, '{"x": 2}')
     assert rego.evaluate(one, "data.p.a", {}) == 1
     assert rego.evaluate(two, "data.p.a", {}) == 2
+
+
+def test_an_engine_that_panics_on_a_bundle_is_an_error_of_the_bundle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class PanicException(BaseException):
+        pass
+
+    class Broken:
+        def __init__(self, fault: type[BaseException]) -> None:
+            self._fault = fault
+
+        def add_policy(self, _name: str, _text: str) -> None:
+            raise self._fault("index out of bounds")
+
+    monkeypatch.setattr(rego.regorus, "Engine", lambda: Broken(PanicException))
+    with pytest.raises(ConfigError, match="gives up on it"):
+        rego.compile_rules(rules("package p\n"))
+    monkeypatch.setattr(rego.regorus, "Engine", lambda: Broken(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        rego.compile_rules(rules("package p\n"))
