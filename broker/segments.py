@@ -206,8 +206,8 @@ def _parse(run: StoredRun) -> list[Publish]:
         raise StorageCorruptError(f"segment holds a damaged packet: {error}") from error
 
 
-def arrivals(data: bytes) -> Iterator[Arrived]:
-    """Give the tapped messages of a segment, in the order in which they came.
+def arrivals(data: bytes, skip: int = 0) -> Iterator[Arrived]:
+    """Give the tapped messages of a segment, but for the first ones, in the order they came in.
 
     Raises:
         StorageCorruptError: when the segment is damaged.
@@ -215,7 +215,12 @@ def arrivals(data: bytes) -> Iterator[Arrived]:
     for run in unpack(data):
         if not run.tapped:
             continue
-        for message in _parse(run):
+        if skip >= run.count:
+            skip -= run.count
+            continue
+        messages = _parse(run)[skip:]
+        skip = 0
+        for message in messages:
             yield Arrived(
                 topic=message.topic,
                 payload=message.payload,

@@ -10,11 +10,12 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from plantroom.gateway import ingress
 from plantroom.gateway.holding import FULL, NO_RESERVE, UNDERIVED, Holding
 from plantroom.gateway.ingress import Arrival, Intake
-from plantroom.gateway.spool import Queue
+from plantroom.gateway.spool import Cursor, Queue
 from plantroom.wire.database import Database
 from plantroom.wire.errors import StorageError
 
@@ -23,14 +24,18 @@ _SEGMENTS_MAX = 64
 _READINGS_MAX = 2_000  # one transaction's worth: publishers wait for the same disk
 _RETRY_S = 1.0
 
-Arrivals = Callable[[bytes], Iterable[Arrival]]
+
+class Arrivals(Protocol):
+    """Gives the tapped messages of a segment, but for the first ones, in their order."""
+
+    def __call__(self, data: bytes, skip: int = 0) -> Iterable[Arrival]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
     intakes: list[Intake]
-    after: int
-    upto: int
+    after: Cursor
+    upto: Cursor
 
 
 class Deriver:
@@ -84,7 +89,7 @@ class Deriver:
             await self._holding.ended(NO_RESERVE)  # only what frees space may write
             _, group = await asyncio.gather(self._post(group), self._next(group.upto))
 
-    async def _next(self, cursor: int) -> _Group | None:
+    async def _next(self, cursor: Cursor) -> _Group | None:
         return await self._database.read(partial(self._read, cursor))
 
     async def _post(self, group: _Group) -> None:
@@ -93,22 +98,26 @@ class Deriver:
         if group.intakes:
             self._derived(group.intakes)
 
-    def _read(self, cursor: int, sql: sqlite3.Connection) -> _Group | None:
+    def _read(self, cursor: Cursor, sql: sqlite3.Connection) -> _Group | None:
+        """Read what comes behind the cursor: some segments, or a part of one that is large."""
         intakes: list[Intake] = []
         upto = cursor
         found = 0
         for segment, data in sql.execute(
             "SELECT id, CASE WHEN tapped > 0 THEN data END FROM segment WHERE id > ?"
             " ORDER BY id LIMIT ?",
-            (cursor, _SEGMENTS_MAX),
+            (cursor.segment, _SEGMENTS_MAX),
         ):
-            upto = segment
-            for arrival in self._arrivals(data) if data is not None else ():
+            part = upto.part
+            for arrival in self._arrivals(data, part) if data is not None else ():
+                part += 1
                 intake = ingress.read(arrival, self._trust_domain)
                 if intake is not None:
                     intake.segment = segment
                     intakes.append(intake)
                     found += len(intake.rows)
-            if found >= _READINGS_MAX:
-                break
+                if found >= _READINGS_MAX:
+                    upto = Cursor(upto.segment, part)
+                    return _Group(intakes=intakes, after=cursor, upto=upto)
+            upto = Cursor(segment)
         return _Group(intakes=intakes, after=cursor, upto=upto) if upto > cursor else None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from plantroom.gateway import answers, books, numbering, room, salvaging, tables
 from plantroom.gateway.answers import Outcome, Standing
@@ -26,6 +26,7 @@ from plantroom.gateway.tables import Depth, Life
 from plantroom.wire.database import Database
 from plantroom.wire.envelope import Book, Lane, Note, Receipt, Refill, Span, Welcome
 
+_PART: Final = "tap_part"  # in `meta`
 _PAGE_BYTES_MIN: Final = 512
 _SLACK_BYTES: Final = 8 * 1024 * 1024  # stays free in the file, for what arrives next
 _GIVE_BACK_PAGES: Final = 1_000
@@ -49,6 +50,13 @@ class Standings:
             readings=self.waiting.readings - self.live.readings,
             bytes=self.waiting.bytes - self.live.bytes,
         )
+
+
+class Cursor(NamedTuple):
+    """Up to where segments are derived: a whole one, and so many messages of the next."""
+
+    segment: int
+    part: int = 0
 
 
 class Queue:
@@ -94,12 +102,11 @@ class Queue:
     def _running_us(self) -> int:
         return self._aged_from_us + self._life.clock.monotonic_us()
 
-    async def cursor(self) -> int:
-        """Return the segment up to which the queue is derived."""
-        work = partial(_one, query="SELECT segment FROM tap WHERE name = ?", values=(TAP,))
-        return int(await self._database.read(work))
+    async def cursor(self) -> Cursor:
+        """Return up to where the queue is derived."""
+        return await self._database.read(_cursor)
 
-    async def post(self, intakes: Sequence[Intake], *, after: int, upto: int) -> bool:
+    async def post(self, intakes: Sequence[Intake], *, after: Cursor, upto: Cursor) -> bool:
         """Derive rows, books and notes from intakes and move the cursor, all or nothing.
 
         Returns whether publishes have to be refused from now on. Does nothing when the cursor is
@@ -108,10 +115,9 @@ class Queue:
         return await self._database.write(partial(self._post, intakes, after, upto))
 
     def _post(
-        self, intakes: Sequence[Intake], after: int, upto: int, sql: sqlite3.Connection
+        self, intakes: Sequence[Intake], after: Cursor, upto: Cursor, sql: sqlite3.Connection
     ) -> bool:
-        cursor = sql.execute("SELECT segment FROM tap WHERE name = ?", (TAP,)).fetchone()[0]
-        if cursor != after:
+        if _cursor(sql) != after:
             return self._refusing
         aged_us = self._running_us()
         capacity = None
@@ -131,8 +137,10 @@ class Queue:
             posting.post(intake)
         posting.flush()
         if any(intake.delivery for intake in intakes):
-            numbering.forget_old_deliveries(sql, upto)
-        sql.execute("UPDATE tap SET segment = ? WHERE name = ?", (upto, TAP))
+            numbering.forget_old_deliveries(sql, upto.segment)
+        sql.execute("UPDATE tap SET segment = ? WHERE name = ?", (upto.segment, TAP))
+        if upto.part != after.part:
+            tables.set_meta(sql, _PART, upto.part)
         tables.set_meta(sql, "running_us", aged_us)
         return self._make_room(sql, aged_us)
 
@@ -373,6 +381,11 @@ class Queue:
     async def recent(self, device: str, limit: int) -> list[bytes]:
         """Return the latest readings of a device that are still here, as canonical CBOR."""
         return await self._database.read(partial(tables.recent, device=device, limit=limit))
+
+
+def _cursor(sql: sqlite3.Connection) -> Cursor:
+    (segment,) = sql.execute("SELECT segment FROM tap WHERE name = ?", (TAP,)).fetchone()
+    return Cursor(int(segment), int(tables.meta(sql, _PART, 0)))
 
 
 def _store_known(sql: sqlite3.Connection) -> tuple[str, int]:

@@ -59,6 +59,12 @@ def test_arrivals_are_the_tapped_messages_in_order() -> None:
     )
 
 
+@pytest.mark.parametrize("skip", range(6))
+def test_the_first_arrivals_can_be_left_out(skip: int) -> None:
+    data = segments.pack([make(), make(tapped=False), make()])
+    assert list(segments.arrivals(data, skip)) == list(segments.arrivals(data))[skip:]
+
+
 @pytest.mark.parametrize("identifiers", [(), (7, 8)])
 def test_one_sessions_part_is_found_among_many(identifiers: tuple[int, ...]) -> None:
     run = make(identifiers=identifiers)

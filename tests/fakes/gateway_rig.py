@@ -74,6 +74,12 @@ def reading(seq: int, *, name: str = "hvac-001", epoch: int = 7, value: float = 
     )
 
 
+def arrivals(data: bytes, skip: int = 0) -> list[FakeArrival]:
+    """Give what `Rig.commit` has put into a segment."""
+    found: list[FakeArrival] = pickle.loads(data)  # noqa: S301 -- our own
+    return found[skip:]
+
+
 def pack(readings: Iterable[Reading], name: str = "hvac-001", **more: Any) -> FakeArrival:
     readings = list(readings)
     user = {}
@@ -136,7 +142,7 @@ class Rig:
         self.deriver = Deriver(
             self.database,
             self.queue,
-            arrivals=pickle.loads,
+            arrivals=arrivals,
             trust_domain=TRUST_DOMAIN,
             holding=Holding(lambda code: self.held.append(code is not None)),
             derived=self.derived.extend,
@@ -153,18 +159,18 @@ class Rig:
     def close(self) -> None:
         self.database.close()
 
-    async def commit(self, *arrivals: FakeArrival) -> None:
+    async def commit(self, *arrived: FakeArrival) -> None:
         """Do what the broker does: one segment."""
-        data = pickle.dumps(list(arrivals))
+        data = pickle.dumps(list(arrived))
         await self.database.write(
             lambda sql: sql.execute(
                 "INSERT INTO segment(at_us, tapped, waiting, data) VALUES(0, ?, 0, ?)",
-                (len(arrivals), data),
+                (len(arrived), data),
             )
         )
 
-    async def receive(self, *arrivals: FakeArrival) -> None:
-        await self.commit(*arrivals)
+    async def receive(self, *arrived: FakeArrival) -> None:
+        await self.commit(*arrived)
         await self.derive()
 
     async def derive(self) -> None:

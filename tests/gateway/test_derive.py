@@ -3,7 +3,9 @@ from typing import Any
 
 import pytest
 
+from plantroom.gateway import derive
 from plantroom.gateway.queue_schema import AGAIN, WAITING
+from plantroom.gateway.spool import Cursor
 from plantroom.wire import cbor
 from plantroom.wire.envelope import Note
 from plantroom.wire.errors import StorageError
@@ -24,7 +26,7 @@ def test_a_segment_becomes_rows_books_and_cursor(make_rig: Any, lab: Any) -> Non
         assert book["highest"] == 4
         total = sum(int.from_bytes(lab.reading(n).hash()) for n in range(5)) % (1 << 256)
         assert book["digests"] == {0: total.to_bytes(32).hex()}
-        assert await rig.queue.cursor() == 1
+        assert await rig.queue.cursor() == Cursor(1)
         await rig.check()
 
     run(scenario())
@@ -240,12 +242,40 @@ def test_deriving_again_after_a_crash_at_any_step_gives_the_same(
         broken.queue._post = crash
         with pytest.raises(StorageError, match="interrupted"):
             await broken.derive()
-        assert await broken.queue.cursor() == 1
+        assert await broken.queue.cursor() == Cursor(1)
         await broken.restart()
         await broken.derive()
         assert await broken.seqs() == await whole.seqs()
         assert await broken.book() == await whole.book()
         assert len(await broken.notes()) == len(await whole.notes())
         await broken.check()
+
+    run(scenario())
+
+
+def test_a_large_segment_is_derived_in_parts_that_a_restart_goes_on_from(
+    make_rig: Any, lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one commit of the broker holds is bounded by its clients, not by our memory."""
+    monkeypatch.setattr(derive, "_READINGS_MAX", 4)
+
+    async def scenario() -> None:
+        rig = make_rig()
+        await rig.start()
+        await rig.commit(*(lab.pack([lab.reading(n), lab.reading(n + 1)]) for n in range(0, 14, 2)))
+        await rig.commit(lab.pack([lab.reading(14)]))
+        found, sizes = [], []
+        group = await rig.deriver._next(Cursor(0))
+        while group is not None:
+            await rig.deriver._post(group)
+            found.append(await rig.queue.cursor())
+            sizes.append(len(group.intakes))
+            await rig.restart()
+            group = await rig.deriver._next(await rig.queue.cursor())
+        assert found == [Cursor(0, 2), Cursor(0, 4), Cursor(0, 6), Cursor(2)]
+        assert sizes == [2, 2, 2, 2]
+        assert await rig.seqs() == list(range(15))
+        assert (await rig.queue.standings()).tallies.get("duplicates") is None
+        await rig.check()
 
     run(scenario())

@@ -11,7 +11,7 @@ from plantroom.gateway.tables import move
 from plantroom.wire.envelope import Note, Refill, Span
 from plantroom.wire.ranges import RangeSet
 from plantroom.wire.sqlite import set_aside
-from tests.fakes.gateway_rig import TRUST_DOMAIN, Rig
+from tests.fakes.gateway_rig import TRUST_DOMAIN, Rig, arrivals
 
 COUNT = 3_000
 
@@ -56,7 +56,7 @@ async def begun_anew(rig: Rig, share: float) -> Salvage:
     files = set_aside_in(rig.path)
     assert [path.name for path in files] == [f"{rig.path.name}.damaged-1"]
     return Salvage(
-        rig.queue, files, arrivals=pickle.loads, trust_domain=TRUST_DOMAIN, wake=lambda: None
+        rig.queue, files, arrivals=arrivals, trust_domain=TRUST_DOMAIN, wake=lambda: None
     )
 
 

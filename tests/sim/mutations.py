@@ -91,16 +91,17 @@ _plain_row = Posting._row
 _plain_publish = Uplink._publish
 
 
-def _cursor_first(self: Queue, intakes: Any, after: int, upto: int, sql: sqlite3.Connection) -> Any:
+def _cursor_first(self: Queue, intakes: Any, after: Any, upto: Any, sql: sqlite3.Connection) -> Any:
     """Move the cursor in a transaction of its own, before the rows."""
     moved = sql.execute(
-        "UPDATE tap SET segment = ? WHERE name = ? AND segment = ?", (upto, TAP, after)
+        "UPDATE tap SET segment = ? WHERE name = ? AND segment = ?",
+        (upto.segment, TAP, after.segment),
     ).rowcount
     if not moved:
         return self._refusing
     sql.execute("COMMIT")
     sql.execute("BEGIN IMMEDIATE")
-    sql.execute("UPDATE tap SET segment = ? WHERE name = ?", (after, TAP))
+    sql.execute("UPDATE tap SET segment = ? WHERE name = ?", (after.segment, TAP))
     return _plain_post(self, intakes, after, upto, sql)
 
 
