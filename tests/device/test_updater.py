@@ -2,6 +2,7 @@
 
 import pytest
 
+from plantroom.device import updater_part
 from plantroom.device.updater_download import Patience
 from plantroom.wire import ota_messages, topics
 from plantroom.wire.ota_messages import Assign
@@ -158,8 +159,9 @@ def test_with_a_clock_of_1970_it_waits_until_the_clock_is_set(device: SimDevice)
 
 
 def test_what_has_begun_finishes_though_the_head_expires_and_the_process_dies(
-    device: SimDevice,
+    device: SimDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(updater_part, "SAVE_EVERY", 8)
     manifest = device.author.manifest(image=LARGE)
     device.patience = Patience(window=4)
     device.boot()
