@@ -77,9 +77,9 @@ def test_an_engine_that_panics_on_a_bundle_is_an_error_of_the_bundle(
         def add_policy(self, _name: str, _text: str) -> None:
             raise self._fault("index out of bounds")
 
-    monkeypatch.setattr(rego.regorus, "Engine", lambda: Broken(PanicException))
+    monkeypatch.setattr("regorus.Engine", lambda: Broken(PanicException))
     with pytest.raises(ConfigError, match="gives up on it"):
         rego.compile_rules(rules("package p\n"))
-    monkeypatch.setattr(rego.regorus, "Engine", lambda: Broken(KeyboardInterrupt))
+    monkeypatch.setattr("regorus.Engine", lambda: Broken(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         rego.compile_rules(rules("package p\n"))
