@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     sign.add_argument("file", metavar="FILE", help="the image, or with --add the document")
     sign.add_argument("--add", action="store_true", help="FILE is a manifest or trust document")
     sign.add_argument("--out", metavar="FILE", help="where to write it (FILE.suit)")
-    _add_release(sign, required=False)
+    _add_release(sign)
     heads = subcommand(commands, "head", "name the current releases", head_)
     heads.add_argument("manifests", metavar="MANIFEST", nargs="*")
     heads.add_argument("--version", type=int, metavar="N", required=True, help="higher than before")
@@ -50,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     publish.add_argument("--site", default=SITE, help=f"the building ({SITE})")
     publish.add_argument("--rollout", choices=get_args(Rollout), default="all")
     publish.add_argument("--wait", type=float, metavar="S", default=WAIT_S, help="0: do not watch")
-    _add_release(publish, required=False)
+    _add_release(publish)
     verify = subcommand(commands, "verify", "check a document's signatures, and its image", verify_)
     verify.add_argument("file", metavar="FILE")
     verify.add_argument("--trust", metavar="FILE", help="trust document (that of the state folder)")
@@ -78,9 +78,9 @@ def _configure_keys(commands: Any) -> None:
     make.add_argument("--out", metavar="FILE", required=True)
 
 
-def _add_release(parser: argparse.ArgumentParser, *, required: bool) -> None:
+def _add_release(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--version", metavar="V", required=required, help="numbers and dots, as 1.4.0")
+    add("--version", metavar="V", help="numbers and dots, as 1.4.0")
     add("--class", dest="kind", metavar="NAME", default="hvac", help="class of devices (hvac)")
     add("--vendor", metavar="DOMAIN", default=DEFAULT_VENDOR, help=f"({DEFAULT_VENDOR})")
     add("--sequence", type=int, metavar="N", default=0, help="rises (the time in seconds)")

@@ -5,12 +5,11 @@ never decide it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from plantroom.device.journal import Journal
 from plantroom.device.updater_background import Background
-from plantroom.device.updater_download import Patience
+from plantroom.device.updater_download import Nature
 from plantroom.device.updater_install import Booted, Installer
 from plantroom.device.updater_reports import About, Reports, about_image, about_release
 from plantroom.device.updater_storage import Storage
@@ -38,18 +37,6 @@ CHUNK: Final = "ota/{device}/chunk/{n}"
 BROADCAST: Final = "fw/{digest}/{n}"
 LOOK_S = 1.0
 LEAVE_S = 1.0  # for the last reports to get away
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Nature:
-    """What this device is, and how patient."""
-
-    site: str
-    device: str
-    class_name: str
-    class_id: bytes
-    patience: Patience
-    retry_s: float = 3600.0
 
 
 class Updater:
@@ -84,6 +71,8 @@ class Updater:
         self._reports = Reports(topic, clock=clock, boots=boots, running=booted.image)
         self._assign: Assign | None = None
         self._work: Work | None = None
+        self._decided: tuple[str, str, bytes] | None = None
+        self._refused = ""  # the kind of document that was refused last
         self._look_at_s = 0.0
         self._leave_at_s: float | None = None
         self._failed: tuple[bytes, int, int] = b"", 0, 0
@@ -186,10 +175,12 @@ class Updater:
             self._journal.warning(f"update refused, {error.code}: {error}")
             if self._work is None:
                 self._reports.say("REJECTED", About(), code=error.code, text=str(error))
-                self._look_at_s = max(self._look_at_s, now_s + LOOK_S)
+                self._refused = pattern
         except (EnvelopeError, StorageError) as error:
             self._journal.warning(f"update: {error}")
         else:
+            if pattern == self._refused:  # a good one of its kind has come
+                self._refused = ""
             if news:
                 self._look_at_s = now_s
 
@@ -244,9 +235,17 @@ class Updater:
                 decision = self._may_begin(decision)
         if decision.verdict == "QUEUED" and release is not None:
             self._begin(release, now_s)
-        elif not self._is_last_outcome(decision):
+        elif not self._is_old_news(decision) and not self._is_last_outcome(decision):
             about = self._about(decision)
             self._reports.say(decision.verdict, about, code=decision.code, text=decision.text)
+
+    def _is_old_news(self, decision: Decision) -> bool:
+        """Say whether a refusal was said since, and nothing else has changed: it stays in sight."""
+        pin = decision.pin
+        said = decision.verdict, decision.code, pin.digest if pin is not None else b""
+        same = self._decided in {None, said}
+        self._decided = said
+        return bool(self._refused) and same
 
     def _may_begin(self, decision: Decision) -> Decision:
         return ota_rules.may_begin(

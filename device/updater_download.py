@@ -24,6 +24,18 @@ class Patience:
     failures_max: int = 50
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nature:
+    """What this device is, and how patient."""
+
+    site: str
+    device: str
+    class_name: str
+    class_id: bytes
+    patience: Patience
+    retry_s: float = 3600.0
+
+
 class Download:
     """One image on its way into a part file."""
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from plantroom.certs import atomic, light_signatures
 from plantroom.device.journal import Journal
 from plantroom.device.settings import DeviceSettings
-from plantroom.device.updater import Nature, Updater
-from plantroom.device.updater_download import Patience
+from plantroom.device.updater import Updater
+from plantroom.device.updater_download import Nature, Patience
 from plantroom.device.updater_install import Booted, Installer
 from plantroom.device.updater_record import FACTORY, slot_file
 from plantroom.device.updater_selftest import SelfTest

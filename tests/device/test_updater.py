@@ -103,6 +103,11 @@ def test_a_refused_manifest_is_said_with_its_code(
     device.publish(MANIFEST_TOPIC, device.author.manifest(**changes))  # type: ignore[arg-type]
     device.step()
     assert device.states == [f"REJECTED({code})"]
+    settle(device)
+    assert device.states == [f"REJECTED({code})"]  # it stays in sight
+    device.publish(MANIFEST_TOPIC, device.author.manifest())
+    settle(device)
+    assert device.state == "WAITING(head)"
 
 
 def test_a_fuzzed_and_a_truncated_envelope_are_refused_and_then_the_true_one_taken(

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import time
 from collections.abc import Mapping, Sequence
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -122,7 +121,3 @@ def read(manifest: bytes) -> Release:
 
 def digest(image: bytes) -> bytes:
     return hashlib.sha256(image).digest()
-
-
-def now_us() -> int:
-    return time.time_ns() // 1000

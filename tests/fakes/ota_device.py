@@ -3,14 +3,13 @@
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
 
 from plantroom.certs import light_signatures
 from plantroom.device.journal import Journal
-from plantroom.device.updater import Nature, Updater
+from plantroom.device.updater import Updater
 from plantroom.device.updater_background import Background
-from plantroom.device.updater_download import Patience
+from plantroom.device.updater_download import Nature, Patience
 from plantroom.device.updater_record import Record
 from plantroom.device.updater_slots import Slots
 from plantroom.device.updater_trial import Trial
@@ -298,7 +297,3 @@ class SimDevice:
     @property
     def state(self) -> str:
         return self.states[-1] if self.reports else ""
-
-
-def folder_of(path: Path) -> list[str]:
-    return sorted(one.name for one in path.iterdir())
