@@ -125,11 +125,11 @@ class _Parts:
 @contextlib.asynccontextmanager
 async def _opened(settings: GatewaySettings, folder: StateFolder) -> AsyncIterator[_Parts]:
     """Open storage, identity, policy, and the servers, which do not listen yet."""
-    clock = TimeFloor(SystemClock(), folder.time_floor)
-    names = Names.of(settings)
+    clock, names = TimeFloor(SystemClock(), folder.time_floor), Names.of(settings)
     async with contextlib.AsyncExitStack() as stack:
         database = _open_database(settings, folder)
         stack.callback(database.close)
+        sinks.check(database)
         life = Life(incarnation=secrets.randbits(53), clock=clock, random_bits=secrets.randbits)
         queue = Queue(
             database,
@@ -187,19 +187,13 @@ async def _opened(settings: GatewaySettings, folder: StateFolder) -> AsyncIterat
 def _open_database(settings: GatewaySettings, folder: StateFolder) -> Database:
     damage.check(folder.queue)
     synchronous = "FULL" if settings.queue.durability == "durable" else "NORMAL"
-    database = Database.open(
+    return Database.open(
         folder.queue,
         sinks.MIGRATIONS | QUEUE_TABLES,
         synchronous=synchronous,
         gives_back=True,
         wal_bytes_max=settings.queue.reserve_bytes,
     )
-    try:
-        sinks.check(database)
-    except BaseException:
-        database.close()
-        raise
-    return database
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,33 +248,15 @@ def _upward_stages(parts: _Parts) -> _Stages:
         holding=holding,
         derived=derived,
     )
-    capabilities = Capabilities(
-        site=parts.site,
-        trust_domain=parts.trust_domain,
-        board=parts.board,
-        bridge=bridge,
-        publish=parts.publish,
-        clock=parts.clock,
-        known=parts.queue.was_given,
-    )
     statements = parts.trust.statements(
         parts.settings, parts.names, publish=parts.publish, asking=asking
     )
-    served = image_setup.of(
-        parts.settings.ota,
-        parts.folder.ota,
-        site=parts.site,
-        publish=parts.publish,
-        connected=lambda: bridge.connected,
-        clock=parts.clock,
-        watch=broker.watch,
-    )
+    served = _images(parts, bridge)
     broker.on_tapped(deriver.wake)
     if statements is not None:
         for topic_filter in statements.filters(parts.site):
             broker.watch(topic_filter, statements.offer)
     broker.watch(views.presence_filter, views.present)
-    broker.watch(capabilities.topic_filter, capabilities.offer)
     broker.watch(topics.subscription(alarm.PATTERN, parts.site), asking.standing.heard)
     for topic_filter in crossing.upward_filters(parts.site):
         broker.watch(topic_filter, upward.offer)
@@ -291,9 +267,35 @@ def _upward_stages(parts: _Parts) -> _Stages:
         bridge=bridge,
         statements=statements,
         asking=asking,
-        capabilities=capabilities,
+        capabilities=_capabilities(parts, bridge),
         images=served,
         measures=_measures(parts, bridge, holding, served),
+    )
+
+
+def _capabilities(parts: _Parts, bridge: Bridge) -> Capabilities:
+    made = Capabilities(
+        site=parts.site,
+        trust_domain=parts.trust_domain,
+        board=parts.board,
+        bridge=bridge,
+        publish=parts.publish,
+        clock=parts.clock,
+        known=parts.queue.was_given,
+    )
+    parts.broker.watch(made.topic_filter, made.offer)
+    return made
+
+
+def _images(parts: _Parts, bridge: Bridge) -> Images | None:
+    return image_setup.of(
+        parts.settings.ota,
+        parts.folder.ota,
+        site=parts.site,
+        publish=parts.publish,
+        connected=lambda: bridge.connected,
+        clock=parts.clock,
+        watch=parts.broker.watch,
     )
 
 
@@ -367,10 +369,8 @@ async def _run(parts: _Parts, stages: _Stages) -> None:
         start("building-identity", parts.building.run())
         start("issue", parts.issuing.run(identities.crying(stages.asking, parts.names)))
         start("rotate", admission.rotate(parts.building, context))
-        start(
-            "federation",
-            parts.trust.federation(settings, parts.building, stages.asking).run(),
-        )
+        federation = parts.trust.federation(settings, parts.building, stages.asking)
+        start("federation", federation.run())
         if stages.statements is not None:
             start("statements", stages.statements.run())
         start("derive", stages.deriver.run())
