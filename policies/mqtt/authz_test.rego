@@ -317,6 +317,8 @@ test_ota_publishes_updates if {
 	may_retain(ota, "v1/building-1/ota/trust/2")
 	may_retain(ota, "v1/building-1/ota/hvac-001/assign")
 	may(ota, "subscribe", "v1/+/ota/+/state")
+	may_retain(ota, "v1/building-1/alarm/update-bad-signature/ota")
+	not may(ota, "publish", "v1/building-1/alarm/frost/hvac-001")
 	not may(ota, "publish", "v1/building-1/twin/hvac-001/desired")
 }
 
