@@ -50,11 +50,13 @@ def _pack(client: int, epoch: int, number: int, readings: int) -> bytes:
     )
 
 
-def publish(bench: Bench, running: Stack, payloads: Path, clients: int) -> float:
+def publish(
+    bench: Bench, running: Stack, payloads: Path, clients: int, *, window: int = 20
+) -> float:
     """Publish every payload once; return the moment at which that began."""
     arguments = (
         *("--port", str(running.ports.gateway_mqtt), "--identities", str(running.identities)),
-        *("--publishers", f"bench:{clients}", "--topic", TOPIC, "--window", "20"),
+        *("--publishers", f"bench:{clients}", "--topic", TOPIC, "--window", str(window)),
         *("--payloads", str(payloads), "--seconds", str(PATIENCE_S)),
     )
     with loadgen.load(bench.program, arguments) as load:
