@@ -35,12 +35,12 @@ def cloud_counts(building: Building) -> dict[int, int]:
 
 
 def stored(building: Building, least: int) -> dict[int, int]:
-    def enough() -> dict[int, int] | None:
-        counts = cloud_counts(building)
-        return counts if sum(counts.values()) >= least else None
-
-    found: dict[int, int] = until(enough, deadline_s=60, what=f"{least} stored readings")
-    return found
+    until(
+        lambda: sum(cloud_counts(building).values()) >= least,
+        deadline_s=60,
+        what=f"{least} stored readings",
+    )
+    return cloud_counts(building)
 
 
 def heads_waiting(building: Building) -> int:
