@@ -119,8 +119,11 @@ class Stack:
         return int(_figure(self.ports.cloud_http, "plantroom_ingest_stored_total"))
 
     def queued(self) -> int:
-        """Return how many readings wait at the gateway."""
-        status = ask.get_json(self.ports.gateway_http, "/api/status")
+        """Return how many readings wait at the gateway; 0 while it is too busy to say."""
+        try:
+            status = ask.get_json(self.ports.gateway_http, "/api/status")
+        except UnreachableError:
+            return 0
         return int(status["queued"])
 
     def until_stored(self, count: int, *, patience_s: float) -> float:
