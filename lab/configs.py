@@ -63,7 +63,6 @@ def device_tables(layout: Layout, ports: Ports, flags: Flags, device: Device) ->
         "identity": {"gateway_id": str(GATEWAY_ID)} | _device_identity(ports, sockets),
         "uplink": {"address": f"{HOST}:{ports.gateway_mqtt}"},
         "policy": {"endpoint": f"{HOST}:{ports.gateway_policy}"},
-        "policy": {"endpoint": f"{HOST}:{ports.gateway_policy}"},
         "sampling": {
             "driver": "replay" if device.replay else "simulated",
             "speed": flags.speed,
@@ -105,7 +104,6 @@ def gateway_tables(layout: Layout, ports: Ports, sockets: Sockets | None) -> Tab
         },
         "identity": identity,
         "http": {"host": HOST, "port": ports.gateway_http},
-        "policy": {"host": HOST, "port": ports.gateway_policy},
         "policy": {"host": HOST, "port": ports.gateway_policy},
     }
 

@@ -116,9 +116,7 @@ def _gateway_page(entry: Any) -> Page:
         lost=RangeSet(map(tuple, entry["gone"])),
         digests={int(segment): total for segment, total in entry["digests"].items()},
         disputed=entry["disputed"],
-        reasons={
-            name.replace("gone(", "lost("): count for name, count in entry["reasons"].items()
-        },
+        reasons={name.replace("gone(", "lost("): count for name, count in entry["reasons"].items()},
     )
 
 

@@ -11,6 +11,8 @@ import pytest
 from tests.fakes.waiting import until
 from tests.system.conftest import Building, Make, alive
 
+SENSOR = "spiffe://building-1.smart.local/agent/hvac-001"
+
 
 def has_another_pid(building: Building, name: str) -> bool:
     return building.pids().get(name) not in {None, building.ready["pids"][name]}
@@ -47,14 +49,14 @@ def test_everything_starts_says_where_and_stops(building: Building) -> None:
 
 def test_ctrl_c_stops_everything_and_a_second_start_continues(building: Building) -> None:
     first = building.start("--devices", "1", "--speed", "600")
-    serial = building.json("identity", "svid", "show", "--json")["serial"]
+    serial = building.json("identity", "svid", "show", SENSOR, "--json")["serial"]
     until(lambda: len(building.export("hvac-001")) > 5, deadline_s=30, what="stored readings")
     assert building.stop(signal.SIGINT) == 0
     assert not any(map(alive, first["pids"].values()))
     before = building.export("hvac-001")
     second = building.start()
     assert set(second["pids"]) == set(first["pids"])
-    assert building.json("identity", "svid", "show", "--json")["serial"] == serial
+    assert building.json("identity", "svid", "show", SENSOR, "--json")["serial"] == serial
     after = until(
         lambda: (now := building.export("hvac-001"))[len(before) + 5 :] and now,
         deadline_s=30,
