@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 JITTER = 0.1
 RETRY_S_MIN, RETRY_S_MAX = 1.0, 60.0
+AHEAD_S = 5.0  # an SVID that begins so much later than now was issued by a clock that was ahead
 
 
 def renew_at_s(not_before_s: int, not_after_s: int, *, chance: float) -> float:
@@ -29,6 +30,8 @@ class Schedule:
     def __init__(self, chance: Callable[[], float] = random.random) -> None:
         self._chance = chance
         self._due_s = 0.0
+        self._begins_s = 0.0
+        self._ahead_s = -RETRY_S_MAX
         self.failures = 0
         self.last_error: Exception | None = None
 
@@ -41,6 +44,7 @@ class Schedule:
         """Note a success, or an SVID that was found."""
         self.failures = 0
         self.last_error = None
+        self._begins_s = not_before_s
         self._due_s = renew_at_s(not_before_s, not_after_s, chance=self._chance())
 
     def failed(self, now_s: float, error: Exception) -> None:
@@ -55,4 +59,15 @@ class Schedule:
 
     def due(self, now_s: float) -> bool:
         """Say whether to renew now; a clock that stepped back does not put off a retry."""
-        return now_s >= self._due_s or (self.failures > 0 and self._due_s - now_s > RETRY_S_MAX)
+        if now_s >= self._due_s or self._is_ahead(now_s):
+            return True
+        return self.failures > 0 and self._due_s - now_s > RETRY_S_MAX
+
+    def _is_ahead(self, now_s: float) -> bool:
+        """Say, at most once a minute, that nobody takes this SVID yet: a clock was set back."""
+        if self.failures or self._begins_s <= now_s + AHEAD_S:
+            return False
+        if 0 <= now_s - self._ahead_s < RETRY_S_MAX:
+            return False
+        self._ahead_s = now_s
+        return True

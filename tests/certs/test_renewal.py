@@ -97,3 +97,19 @@ def test_through_72_hours_without_an_issuer_it_asks_every_minute_and_comes_back_
     schedule.renewed(int(now_s), int(now_s) + HOUR_S)
     assert now_s - DAYS_S <= RETRY_S_MAX + 0.001
     assert schedule.failures == 0
+
+
+def test_an_svid_from_a_clock_that_was_ahead_is_renewed_once_it_is_set_back() -> None:
+    schedule = Schedule(chance=lambda: 0.5)
+    schedule.renewed(100_000, 103_600)
+    assert not schedule.due(100_010)
+    assert not schedule.due(99_996), "peers' clocks differ by as much"
+    assert schedule.due(50_000)
+    schedule.renewed(100_000, 103_600)  # from an issuer whose clock is still ahead
+    assert not schedule.due(50_030)
+    assert schedule.due(50_061)
+    schedule.renewed(50_061, 53_661)
+    assert not schedule.due(50_200)
+    schedule.renewed(100_000, 103_600)
+    schedule.failed(50_200, ValueError())
+    assert not schedule.due(50_200), "a failure has a pace of its own"
