@@ -14,7 +14,7 @@ from plantroom.gateway.bridge import Bridge
 from plantroom.gateway.crossing import CLOUD_CALLER
 from plantroom.gateway.ingress import GIVEN, device_id
 from plantroom.views.board import Board
-from plantroom.wire import cbor, envelope, given, senml, topics
+from plantroom.wire import calls, cbor, given, senml, topics
 from plantroom.wire.clock import Clock
 from plantroom.wire.envelope import Call, Reply
 from plantroom.wire.errors import EnvelopeError, PlantroomError, RefusedError, UsageError
@@ -68,8 +68,7 @@ class Capabilities:
     @property
     def topic_filter(self) -> str:
         """The filter of the calls to this gateway."""
-        pattern = "call/{target}/{capability}/{caller}"
-        return topics.subscription(pattern, self._site, GATEWAY)
+        return topics.subscription(calls.PATTERN, self._site, GATEWAY)
 
     def offer(self, message: Message, _publisher: str) -> None:
         """Take a call; beyond the bound it is dropped, and its caller times out and asks again."""
@@ -89,18 +88,13 @@ class Capabilities:
                 task.add_done_callback(lambda _: gate.release())
 
     async def _handle(self, message: Message) -> None:
-        _, capability, caller = topics.parse(message.topic).names
         try:
-            call: Call = envelope.decode(message.payload, Call)
-            reply_to = topics.build("reply/{caller}/{id}", self._site, caller, call.id)
+            asked = calls.read(message)
         except PlantroomError as error:
             _log.warning("call is refused, %s: %s", message.topic, error)
             return
-        if call.reply_to != reply_to:
-            _log.warning("call is refused, %s: its reply would go elsewhere", message.topic)
-            return
-        reply = await self._answer(capability, caller, call)
-        await self._publish(Message(topic=reply_to, payload=envelope.encode(reply)))
+        reply = await self._answer(asked.capability, asked.caller, asked.call)
+        await self._publish(asked.answer(reply.data, error=reply.error))
 
     async def _answer(self, capability: str, caller: str, call: Call) -> Reply:
         key = (caller, capability, call.idempotency_key)
