@@ -1,4 +1,4 @@
-"""Firmware updates: what one costs a device.
+"""Firmware updates: what one costs a device, a building and its WAN.
 
     python -m tests.bench.ota [--quick] [--json] [--plot FILE] [--folder DIR]
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from plantroom.wire.errors import PlantroomError
 from tests.bench.kit import figures, plot
-from tests.bench.updates import device
+from tests.bench.updates import broadcast, device
 
 _DISK = Path("/var/tmp")  # noqa: S108 -- memory may be mounted on /tmp, and syncs at once
 
@@ -34,7 +34,10 @@ def main() -> int:
 
     say(device.machine())
     try:
-        found = list(device.measured(given.folder, quick=given.quick, say=say))
+        parts = (device.measured, broadcast.measured)
+        found = [
+            figure for part in parts for figure in part(given.folder, quick=given.quick, say=say)
+        ]
     except PlantroomError as error:
         sys.stderr.write(f"bench: {error}\n")
         return 2
