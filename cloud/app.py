@@ -94,8 +94,11 @@ async def main(settings: CloudSettings) -> None:
         if failure is not None:
             raise failure
 
+    async def with_updates() -> None:
+        await damage.outlive(folder.ota / ota_service.REGISTRY, serve)
+
     with folder.held():
-        await damage.outlive(_store_path(settings, folder), serve)
+        await damage.outlive(_store_path(settings, folder), with_updates)
 
 
 def _open_store(settings: CloudSettings, folder: StateFolder) -> Store:
@@ -346,7 +349,7 @@ def _web(parts: _Parts, ingest: Ingest, link: IngestLink) -> Starlette:
             *parts.broker.metrics(),
             *parts.issuing.metrics(),
             *parts.policy.metrics(),
-            *(parts.updates.metrics() if parts.updates else ()),
+            *(ota_service.metrics(parts.updates) if parts.updates else ()),
         ]
 
     return web.make_app(

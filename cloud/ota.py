@@ -30,7 +30,6 @@ from plantroom.wire.errors import (
     UsageError,
 )
 from plantroom.wire.link import Message
-from plantroom.wire.metrics import Metric
 from plantroom.wire.ota_messages import GATEWAY_IMAGES, Assign, Get, Report
 from plantroom.wire.ota_states import FINAL_STATES
 from plantroom.wire.topics import CLOUD_SITE, Topic
@@ -82,6 +81,7 @@ class Updates:
             ota_sites.HEAD_PATTERN: self._head,
             ota_sites.MANIFEST_PATTERN: self._manifest,
             STATE_PATTERN: self._state,
+            ASSIGN_PATTERN: self._assigned,
             GET_PATTERN: self._get,
             PRESENCE_PATTERN: self._presence,
             UPLOAD_PATTERN: self._upload,
@@ -97,7 +97,7 @@ class Updates:
         self.devices, self.campaigns = known.devices, known.campaigns
 
     async def take(self, messages: Iterable[Message]) -> list[Message]:
-        """Do what messages ask for; what comes back is to be published, in order."""
+        """Do what messages ask for; what comes back is to be published once it is flushed."""
         said: list[Message] = []
         for message in messages:
             try:
@@ -111,11 +111,13 @@ class Updates:
                 raise
             except PlantroomError as error:
                 said += self._refuse(message, error)
-        await self.flush()
         return said
 
     async def tick(self) -> list[Message]:
-        """Do what time asks for: deadlines and rates of campaigns, heads that grow old."""
+        """Do what time asks for: deadlines and rates of campaigns, heads that grow old.
+
+        What comes back is to be published once it is flushed.
+        """
         now_us = self.clock.wall_us()
         said: list[Message] = []
         for campaign in [*self.campaigns.values()]:
@@ -123,7 +125,6 @@ class Updates:
         for site, messages in self.sites.due(now_us // 1_000_000).items():
             self._changed.sites.add(site)
             said += messages
-        await self.flush()
         return said
 
     def standing(self) -> list[Message]:
@@ -235,6 +236,15 @@ class Updates:
             self._hear(campaign, device, report)
         return []
 
+    async def _assigned(self, message: Message, topic: Topic) -> list[Message]:
+        """Learn which words a device has had: a registry that was lost must not count anew."""
+        device = self.device(topic.site, topic.names[0])
+        assign = ota_messages.decode(message.payload, Assign)
+        if assign.version > device.assigned:
+            device.assigned = assign.version
+            self._touch(device)
+        return []
+
     def _say_verdict(self, topic: Topic, report: Report) -> None:
         if report.state in FINAL_STATES or report.state == "DOWNLOADING":
             text = " ".join(filter(None, (report.code, report.version, report.text)))
@@ -338,8 +348,12 @@ class Updates:
         self._changed.devices[device.site, device.device] = device
 
     async def flush(self) -> None:
-        """Write what has changed."""
-        changed, self._changed = self._changed, _Changed()
+        """Write what has changed; what could not be written is written with the next try.
+
+        Raises:
+            StorageError: when it cannot be written now.
+        """
+        changed = self._changed
         await self.registry.keep(
             sites=[(site, self.sites.kept(site)) for site in sorted(changed.sites)],
             devices=changed.devices.values(),
@@ -347,6 +361,7 @@ class Updates:
             members=[(key[0], member) for key, member in changed.members.items()],
             audit=changed.audit,
         )
+        self._changed = _Changed()
 
     async def _call(self, message: Message, _topic: Topic) -> list[Message]:
         asked = calls.read(message)
@@ -374,25 +389,6 @@ class Updates:
             return []
         text = f"{message.topic}: {error}"
         return [alarm.raised(site, f"update-{code}", CLIENT_ID, text, self.clock.wall_us())]
-
-    def metrics(self) -> list[Metric]:
-        """Give its figures."""
-        running = sum(one.standing == "running" for one in self.campaigns.values())
-        return [
-            Metric(
-                "plantroom_ota_refused_total",
-                "counter",
-                "Documents and messages of updates that were refused.",
-                self.refused,
-            ),
-            Metric(
-                "plantroom_ota_chunks_served_total",
-                "counter",
-                "Chunks of images given to gateways.",
-                self.images.served,
-            ),
-            Metric("plantroom_ota_campaigns_running", "gauge", "Campaigns at work.", running),
-        ]
 
 
 async def _nobody(asked: calls.Asked) -> object:

@@ -114,6 +114,7 @@ class OtaRegistry:
     """The file; every write is durable when it returns."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._database = Database.open(path, MIGRATIONS)
         self._unpruned = 0
 
@@ -147,7 +148,10 @@ class OtaRegistry:
                 campaigns=campaigns,
             )
 
-        return await self._database.read(read)
+        try:
+            return await self._database.read(read)
+        except StorageCorruptError as error:
+            raise StorageCorruptError(error.what, where=str(self._path)) from error
 
     async def keep(
         self,

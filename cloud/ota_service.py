@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final, NoReturn
@@ -15,11 +16,17 @@ from plantroom.cloud.ota_registry import OtaRegistry
 from plantroom.cloud.ota_sites import Sites
 from plantroom.cloud.service_link import ServiceLink
 from plantroom.cloud.settings import OtaSection
-from plantroom.wire import calls, topics
+from plantroom.wire import calls, damage, topics
 from plantroom.wire.clock import Clock
-from plantroom.wire.errors import ConfigError, PlantroomError
+from plantroom.wire.errors import (
+    ConfigError,
+    PlantroomError,
+    StorageCorruptError,
+    StorageError,
+)
 from plantroom.wire.firmware import Release
 from plantroom.wire.image_store import ImageStore
+from plantroom.wire.metrics import Metric
 from plantroom.wire.spiffe import SpiffeId
 from plantroom.wire.topics import CLOUD_SITE
 
@@ -28,7 +35,10 @@ VOLATILE: Final = (  # what travels with images never touches the broker's disk
     topics.subscription(ota.UPLOAD_PATTERN, "+"),
     topics.subscription(ota.GET_PATTERN, "+"),
 )
+REGISTRY: Final = "registry.db"
+_log = logging.getLogger("plantroom.cloud.ota")
 _TICK_S: Final = 1.0
+_TROUBLE_S: Final = 2.0
 _GROUP_MAX: Final = 64
 _FILE_BYTES_MAX: Final = 64 * 1024
 
@@ -41,6 +51,8 @@ def opened(
 
     Raises:
         ConfigError: when trust document or head key are not what they should be.
+        StorageCorruptError: when the registry is damaged; without it, releases and devices are
+            learned again from what the broker retains, and campaigns have to be begun again.
     """
     anchor = _read(section.trust_file, folder / "trust.cbor", "ota.trust_file")
     if anchor is None:
@@ -50,7 +62,8 @@ def opened(
     with contextlib.ExitStack() as stack:
         sites = _sites(anchor, key, section, issuer)
         atomic.make_private_folder(folder)
-        registry = OtaRegistry(folder / "registry.db")
+        damage.check(folder / REGISTRY)
+        registry = OtaRegistry(folder / REGISTRY)
         stack.callback(registry.close)
         store = ImageStore(folder / "images", bytes_max=section.images_bytes_max)
         images = OtaImages(store, find=sites.of_image, keep=current(sites))
@@ -93,6 +106,7 @@ def filters() -> list[str]:
         topics.subscription(ota_sites.HEAD_PATTERN, "+"),
         topics.subscription(ota_sites.MANIFEST_PATTERN, "+"),
         topics.subscription(ota.STATE_PATTERN, "+"),
+        topics.subscription(ota.ASSIGN_PATTERN, "+"),
         topics.subscription(ota.GET_PATTERN, "+"),
         topics.subscription(ota.PRESENCE_PATTERN, "+"),
         topics.subscription(ota.UPLOAD_PATTERN, CLOUD_SITE),
@@ -110,6 +124,7 @@ async def run(updates: Updates, link: ServiceLink) -> None:
             messages = await link.take(_GROUP_MAX)
             async with turn:
                 said = await updates.take(messages)
+                await _written(updates)
             await link.publish(said)
 
     async def tick() -> NoReturn:
@@ -117,9 +132,25 @@ async def run(updates: Updates, link: ServiceLink) -> None:
             await asyncio.sleep(_TICK_S)
             async with turn:
                 said = await updates.tick()
+                await _written(updates)
             await link.publish(said)
 
     await link.run(listen, tick)
+
+
+async def _written(updates: Updates) -> None:
+    """Write what has changed, as often as it takes: nothing is said that is not on the disk."""
+    trouble = ""
+    while True:
+        try:
+            return await updates.flush()
+        except StorageCorruptError:
+            raise  # whoever opened the registry sets it aside
+        except StorageError as error:
+            if str(error) != trouble:
+                trouble = str(error)
+                _log.error("nothing written, nothing said: %s", trouble)
+            await asyncio.sleep(_TROUBLE_S)
 
 
 def current(sites: Sites) -> Callable[[str], bool]:
@@ -137,3 +168,23 @@ def _named(sites: Sites, site: str) -> Iterable[Release]:
         for pin in documents.head.classes.values():
             if pin.digest in documents.releases:
                 yield documents.releases[pin.digest]
+
+
+def metrics(updates: Updates) -> list[Metric]:
+    """Give its figures."""
+    running = sum(one.standing == "running" for one in updates.campaigns.values())
+    return [
+        Metric(
+            "plantroom_ota_refused_total",
+            "counter",
+            "Documents and messages of updates that were refused.",
+            updates.refused,
+        ),
+        Metric(
+            "plantroom_ota_chunks_served_total",
+            "counter",
+            "Chunks of images given to gateways.",
+            updates.images.served,
+        ),
+        Metric("plantroom_ota_campaigns_running", "gauge", "Campaigns at work.", running),
+    ]

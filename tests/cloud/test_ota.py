@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from plantroom.cloud import ota_service
 from plantroom.cloud.ota import Updates
 from plantroom.wire import head, ota_messages
 from plantroom.wire.link import Message
@@ -200,6 +201,32 @@ def test_who_comes_later_joins_a_running_campaign(tmp_path: Path) -> None:
     cloud.run(work)
 
 
+def test_a_lost_registry_goes_on_with_what_the_broker_retains(tmp_path: Path) -> None:
+    cloud = OtaCloud(tmp_path)
+    author, retained = cloud.author, list[Message]()
+    digest = read(author.manifest()).digest
+
+    async def before(updates: Updates) -> None:
+        retained.extend([born("hvac-001"), manifest(author, rollout="assigned")])
+        retained.extend(await updates.take(retained))
+        await cloud.call(updates, "campaign_create", {"name": "a", "release": digest.hex()})
+        retained.extend(await updates.tick())
+
+    async def after(updates: Updates) -> None:
+        heads = [one for one in retained if one.topic.endswith("/head")]
+        assert not await updates.take([*heads, *retained])
+        await cloud.call(updates, "campaign_create", {"name": "b", "release": digest.hex()})
+        (word,) = assigned(await updates.tick()).values()
+        assert word.version == 2, "a device heeds only a word that is newer"
+        (said,) = await updates.take([manifest(author, sequence=11)])
+        assert head.read(said.payload)[0].version == 2
+
+    cloud.run(before)
+    for path in tmp_path.glob("ota.db*"):
+        path.unlink()
+    cloud.run(after)
+
+
 def test_heads_are_renewed_before_they_expire(tmp_path: Path) -> None:
     cloud = OtaCloud(tmp_path, Author())
 
@@ -218,7 +245,7 @@ def test_its_figures_are_shown(tmp_path: Path) -> None:
     cloud = OtaCloud(tmp_path)
 
     async def work(updates: Updates) -> None:
-        names = {metric.name for metric in updates.metrics()}
+        names = {metric.name for metric in ota_service.metrics(updates)}
         assert "plantroom_ota_refused_total" in names
 
     cloud.run(work)

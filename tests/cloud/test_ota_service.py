@@ -16,7 +16,7 @@ from plantroom.cloud.ota import Updates
 from plantroom.cloud.settings import OtaSection
 from plantroom.wire import head
 from plantroom.wire.clock import SystemClock
-from plantroom.wire.errors import ConfigError
+from plantroom.wire.errors import ConfigError, StorageCorruptError, StorageFullError
 from plantroom.wire.spiffe import SpiffeId
 from tests.cloud.test_service_link import serving
 from tests.fakes.ota_author import Author, read
@@ -112,6 +112,51 @@ def test_it_is_opened_from_its_files(tmp_path: Path) -> None:
             assert said.topic.endswith("/ota/head")
 
     asyncio.run(scenario())
+
+
+def test_a_disk_that_is_full_for_a_while_delays_what_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud = OtaCloud(tmp_path)
+    monkeypatch.setattr(ota_service, "_TROUBLE_S", 0.01)
+    failures = iter([StorageFullError("no space left")] * 3)
+
+    async def scenario() -> None:
+        heads: asyncio.Queue[bytes] = asyncio.Queue()
+        async with serving(tmp_path, ota_service.filters()) as (broker, link):
+            broker.watch(f"v1/{SITE}/ota/head", lambda said, _: heads.put_nowait(said.payload))
+            with cloud.opened(Updates) as updates:
+                keep = updates.registry.keep
+
+                async def full(**what: Any) -> None:
+                    error = next(failures, None) if what["sites"] else None
+                    if error is not None:
+                        raise error
+                    await keep(**what)
+
+                monkeypatch.setattr(updates.registry, "keep", full)
+                running = asyncio.create_task(ota_service.run(updates, link))
+                try:
+                    async with asyncio.timeout(WAIT_S):
+                        await broker.publish(manifest(cloud.author), publisher="test")
+                        assert head.read(await heads.get())[0].version == 1
+                finally:
+                    running.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await running
+                assert next(failures, None) is None
+                assert SITE in (await updates.registry.known()).sites
+
+    asyncio.run(scenario())
+
+
+def test_a_damaged_registry_is_named_so_that_it_is_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "trust.cbor").write_bytes(Author().trust())
+    path = tmp_path / ota_service.REGISTRY
+    path.write_bytes(b"not a database" * 1000)
+    with pytest.raises(StorageCorruptError) as raised, opened(tmp_path):
+        pass
+    assert raised.value.where == str(path)
 
 
 @pytest.mark.parametrize("which", ["trust_file", "head_key_file"])

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,20 @@ class SteppedClock:
         return self.now_us
 
 
+class Served(Updates):
+    """As the service drives it: nothing is said that is not written."""
+
+    async def take(self, messages: Iterable[Message]) -> list[Message]:
+        said = await super().take(messages)
+        await self.flush()
+        return said
+
+    async def tick(self) -> list[Message]:
+        said = await super().tick()
+        await self.flush()
+        return said
+
+
 class OtaCloud:
     """The service with an author's keys; `restart` reads everything from the disk again."""
 
@@ -51,7 +65,7 @@ class OtaCloud:
         self._calls = 0
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator[Updates]:
+    def opened(self, kind: type[Updates] = Served) -> Iterator[Updates]:
         sites = Sites(
             self.anchor,
             verify=signatures.verify,
@@ -64,7 +78,7 @@ class OtaCloud:
             find=sites.of_image,
             keep=ota_service.current(sites),
         )
-        updates = Updates(sites, images, registry, self.clock)
+        updates = kind(sites, images, registry, self.clock)
         updates.answer = OtaCalls(updates, self._standing).answer
         try:
             yield updates
