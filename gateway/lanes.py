@@ -17,7 +17,8 @@ LANES: Final[tuple[Lane, ...]] = ("live", "backfill")
 _RESEND_US_MIN: Final = 2_000_000
 _RESEND_US_MAX: Final = 60_000_000
 _UNANSWERED_MAX: Final = 6  # sent so often while others got answers: taken for unreadable
-_SLOW_US: Final = 100_000
+_SLOW_US: Final = 30_000
+_FIRST: Final = 2.0  # the backfill window of a new link
 
 NoteSent = tuple[int, tuple[Author, int, int]]
 
@@ -56,17 +57,22 @@ class _LaneState:
 class Lanes:
     """The batches of one incarnation, in both lanes.
 
-    The backfill window grows by one a round trip and halves when answers slow down or stay away
-    (additive increase, multiplicative decrease), so that live finds the link free.
+    The backfill window begins small on every link, grows by one a round trip, shrinks when answers
+    slow down and halves when they stay away (additive increase, multiplicative decrease), so that
+    live finds the link free.
     """
 
     def __init__(self, window: int = WINDOW) -> None:
         self._window = window
         self._next = 0
         self._lanes = {lane: _LaneState(window=window) for lane in LANES}
+        self._begin_small()
         self._answered = 0
         self._fastest_us: int | None = None
         self.round_trip_us = 0
+
+    def _begin_small(self) -> None:
+        self._lanes["backfill"].window = min(_FIRST, self._window)
 
     def __len__(self) -> int:
         return sum(len(state.in_air) for state in self._lanes.values())
@@ -200,6 +206,7 @@ class Lanes:
         What the old link did with a batch is unknown: all are due at once. A batch that was never
         sent is given up; its readings are still in the queue.
         """
+        self._begin_small()
         kept = []
         for state in self._lanes.values():
             halves = {flight.number for flight in state.first}

@@ -111,10 +111,13 @@ def test_backfill_yields_when_answers_slow_down_and_recovers() -> None:
             lanes.answered(flight.number, 0)
         return len(flights)
 
-    answer(3, 20_000)
+    assert window() == 2  # of a new link nothing is known
+    answer(300, 20_000)
     assert window() == 16
     answer(15, 2 * SECOND)
     narrow = window()
     assert narrow <= 4
     answer(300, 20_000)
     assert window() == 16
+    lanes.reconnected(0)
+    assert window() == 2
