@@ -6,7 +6,6 @@ import io
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,8 @@ import pytest
 from plantroom.cli.main import command_parser
 from plantroom.wire.errors import UsageError
 from tests import reference
-from tests.system.conftest import PLANTROOM, Building, free_base
+from tests.fakes.ports import free_port, free_ports
+from tests.system.conftest import PLANTROOM, Building
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -138,9 +138,7 @@ def test_every_target_that_make_shows_is_there_and_named_phony() -> None:
 def building(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Building]:
     made = Building(tmp_path_factory.mktemp("docs") / ".plantroom")
     try:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         environ = {
             "PLANTROOM_SERVER_ENABLED": "true",
             "PLANTROOM_SERVER_PORT": str(port),
@@ -189,7 +187,7 @@ def test_a_csv_of_ones_own_is_replayed_as_the_page_says(tmp_path: Path) -> None:
     printed = []
     for command, code in zip(commands, wanted, strict=True):
         words, _, target = command.partition(" > ")
-        extra = ["--port-base", str(free_base())] if command.startswith("up") else []
+        extra = ["--port-base", str(free_ports(7))] if command.startswith("up") else []
         done = subprocess.run(
             [*PLANTROOM, *shlex.split(words), *extra],
             cwd=tmp_path,
@@ -231,10 +229,7 @@ def test_the_broker_runs_alone_as_the_page_says(tmp_path: Path) -> None:
     for written in reversed(configs):  # the first is checked last, and run
         config.write_text(written, encoding="utf-8")
         assert plantroom("config check broker.toml").returncode == 0, written
-    with socket.socket() as probe, socket.socket() as other:
-        probe.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        ports = probe.getsockname()[1], other.getsockname()[1]
+    ports = free_port(), free_port()
     config.write_text(
         configs[0].replace("1883", str(ports[0])).replace("9464", str(ports[1])), encoding="utf-8"
     )

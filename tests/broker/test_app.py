@@ -11,7 +11,8 @@ from websockets.sync.client import connect as dial
 from websockets.typing import Subprotocol
 
 from tests.broker.harness import connect
-from tests.broker.test_recovery import free_port, start
+from tests.broker.test_recovery import start
+from tests.fakes.ports import free_port
 
 
 def test_sigterm_ends_it_quietly(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ import pytest
 from plantroom.wire.link import Message
 from plantroom.wire.mqtt_link import MqttLink
 from tests.broker.foreign.stand import HOST, Address, Files, pem_files
-from tests.broker.test_recovery import free_port
 from tests.fakes.issuer import BUILDING, Issuer
+from tests.fakes.ports import free_port
 from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.filterwarnings("default")  # what other people's code warns of is theirs

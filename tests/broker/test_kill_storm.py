@@ -15,7 +15,8 @@ import pytest
 from tests.broker.exactly_once import Publisher, Receiver, connected
 from tests.broker.harness import Raw, puback, subscribe
 from tests.broker.harness import until as until_async
-from tests.broker.test_recovery import free_port, start
+from tests.broker.test_recovery import start
+from tests.fakes.ports import free_port
 from tests.fakes.waiting import until
 
 QUICK_ROUNDS = 4

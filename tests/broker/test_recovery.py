@@ -30,6 +30,7 @@ from tests.broker.harness import (
     text,
     until,
 )
+from tests.fakes.ports import free_port
 from tests.fakes.waiting import until as until_now
 
 ROUNDS = 4
@@ -152,12 +153,6 @@ def test_session_numbers_never_come_twice(sink: Sink) -> None:
         assert len(seen) == 3
 
     asyncio.run(scenario())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def start(folder: Path, port: int, more: str = "") -> "subprocess.Popen[bytes]":

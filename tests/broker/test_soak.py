@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.broker.harness import DISCONNECT, Raw, puback, subscribe
-from tests.broker.test_recovery import free_port, start
+from tests.broker.test_recovery import start
+from tests.fakes.ports import free_port
 
 SOAK_S = float(os.environ.get("PLANTROOM_SOAK_S", "600"))
 SAMPLE_S = 1.0

@@ -23,17 +23,12 @@ from plantroom.wire.link import Link, Message
 from plantroom.wire.mqtt_link import MqttLink
 from plantroom.wire.spiffe import SpiffeId
 from tests.fakes.deliveries import DEVICE, SITE, T0_US, delivery, note, reading
+from tests.fakes.ports import free_port
 
 TRUST_DOMAIN = "smart-building.cloud"
 FRONT = SpiffeId(TRUST_DOMAIN, "agent/front")
 UPLINK = SpiffeId(TRUST_DOMAIN, f"gateway/{SITE}")
 WAIT_S = 20.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

@@ -24,6 +24,7 @@ from plantroom.wire.link import Message
 from plantroom.wire.reading import Point, Reading, Sample
 from plantroom.wire.tls import RotatingServerContext
 from tests.fakes.issuer import Issuer
+from tests.fakes.ports import free_port
 from tests.fakes.waiting import until
 
 NOW_US = 1_795_363_200_000_000  # 2026-11-22T16:00:00Z
@@ -116,7 +117,8 @@ class Gateway:
             async with self._make() as self._broker:
                 self._watch(self._broker)
                 context = RotatingServerContext(self.identity).context
-                self.port = await self._broker.listen("127.0.0.1", self.port, context)
+                self.port = self.port or free_port()
+                await self._broker.listen("127.0.0.1", self.port, context)
                 self._stop = partial(self._loop.call_soon_threadsafe, stop.set)
                 ready.set()
                 await stop.wait()

@@ -1,7 +1,6 @@
 import http.client
 import json
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.device.stand_ins import Gateway, open_outbox
+from tests.fakes.ports import free_port
 from tests.fakes.waiting import until
 
 CSV = '"date","Temperature","Humidity","Light","CO2","HumidityRatio","Occupancy"\n'
@@ -21,11 +21,6 @@ ROWS = 600
 @pytest.fixture
 def gateway() -> Gateway:
     return Gateway()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def configure(folder: Path, gateway: Gateway, **extra: str) -> Path:

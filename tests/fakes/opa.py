@@ -14,6 +14,7 @@ import pytest
 
 from plantroom import policies
 from plantroom.wire.identity import Identity
+from tests.fakes.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = str(ROOT / "scripts" / "install-opa")
@@ -86,9 +87,7 @@ def certificate_files(folder: Path, identity: Identity) -> list[str]:
 @contextmanager
 def serving(opa: str, folder: Path, *options: str) -> Iterator[int]:
     """Run an OPA server on the bundle until the block ends; gives its port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     bundle = folder / "bundle"
     command = [opa, "run", "--server", f"--addr=127.0.0.1:{port}", "--log-level=error"]
     command += [

@@ -30,13 +30,9 @@ from plantroom.wire.identity import Identity
 from plantroom.wire.link import Message
 from plantroom.wire.mqtt_link import MqttLink
 from plantroom.wire.spiffe import SpiffeId
+from tests.fakes.ports import free_port
 
 GATEWAY = SpiffeId("building-1.smart.local", "agent/gateway")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 class Process:

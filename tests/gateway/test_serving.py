@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 import ssl
 from typing import Any
 
@@ -16,6 +15,7 @@ from plantroom.gateway.settings import HttpSection
 from plantroom.wire import tls
 from plantroom.wire.identity import Identity
 from tests.fakes.issuer import BUILDING, Issuer
+from tests.fakes.ports import free_port
 
 
 class Source:
@@ -55,9 +55,7 @@ async def answer(port: int, context: ssl.SSLContext | None) -> bytes:
 @pytest.mark.parametrize("mode", ["auto", "off"])
 def test_from_elsewhere_only_over_tls_with_a_certificate(mode: str) -> None:
     issuer = Issuer(BUILDING)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     http = HttpSection(host="0.0.0.0", port=port, tls=mode)  # noqa: S104 -- what is tested
     page = Starlette(routes=[Route("/", lambda _request: PlainTextResponse("page"))])
     page.state.feeds = Feeds()

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from plantroom.wire.policy import Question
 from plantroom.wire.spiffe import SpiffeId
 from tests.fakes import opa
 from tests.fakes.issuer import BUILDING, Issuer
+from tests.fakes.ports import free_port
 
 HVAC, SERVER = (SpiffeId(BUILDING, f"agent/{name}") for name in ("hvac-001", "gateway"))
 ENTRY = {"role": "sensor", "site": "building-1", "device": "hvac-001", "status": "active"}
@@ -93,9 +93,7 @@ def test_without_data_nobody_may(tmp_path: Path) -> None:
 @contextmanager
 def running(folder: Path, **policy: str) -> Iterator[int]:
     """Run `plantroom broker run` with this policy."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     lines = [f'{name} = "{value}"' for name, value in policy.items()]
     config = folder / "broker.toml"
     config.write_text(

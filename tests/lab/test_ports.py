@@ -4,6 +4,7 @@ import pytest
 
 from plantroom.lab.ports import BASE_DEFAULT, HOST, Ports
 from plantroom.wire.errors import ConfigError
+from tests.fakes.ports import free_port
 
 
 def test_seven_ports_are_counted_from_the_base() -> None:
@@ -25,9 +26,7 @@ def test_a_taken_port_is_named_with_the_option() -> None:
 
 
 def test_free_ports_pass_and_stay_free() -> None:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        base = probe.getsockname()[1]
+    base = free_port()
     ports = Ports(
         gateway_mqtt=base,
         gateway_enrol=base,

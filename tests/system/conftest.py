@@ -2,9 +2,7 @@
 
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.ports import free_ports
 from tests.fakes.waiting import until
 from tests.system.judge import Row, exported
 
@@ -30,24 +29,6 @@ def recording(name: str) -> Path:
     return path
 
 
-def free_base() -> int:
-    """Return the first of seven free ports in a row."""
-    for _ in range(100):
-        base = random.SystemRandom().randrange(20_000, 32_000, 7)  # below ephemeral ports
-        probes = [socket.socket() for _ in range(7)]
-        try:
-            for offset, probe in enumerate(probes):
-                probe.bind(("127.0.0.1", base + offset))
-        except OSError:
-            continue
-        else:
-            return base
-        finally:
-            for probe in probes:
-                probe.close()
-    raise AssertionError("no seven free ports in a row")
-
-
 def alive(pid: int) -> bool:
     """Say whether this process runs."""
     return Path(f"/proc/{pid}/exe").exists()
@@ -58,7 +39,7 @@ class Building:
 
     def __init__(self, state: Path) -> None:
         self.state = state
-        self.port_base = free_base()
+        self.port_base = free_ports(7)
         self.up: subprocess.Popen[str] | None = None
         self.ready: dict[str, Any] = {}
 

@@ -1,20 +1,14 @@
 """The offline test: take the network away, see buffers grow, give it back, see everything sync."""
 
 import re
-import socket
 import urllib.request
 
+from tests.fakes.ports import free_port
 from tests.fakes.proxy import Proxy
 from tests.fakes.waiting import until
 from tests.system.conftest import Building
 
 HOST = "127.0.0.1"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def figure(url: str, name: str) -> float:

@@ -13,10 +13,11 @@ import pytest
 from plantroom.lab import people
 from plantroom.lab.layout import Layout
 from tests.fakes import spire
+from tests.fakes.ports import free_port
 from tests.fakes.spire import Spire
 from tests.fakes.waiting import until
 from tests.fakes.workload_agents import BUILDING, CLOUD
-from tests.system.conftest import Building, free_base
+from tests.system.conftest import Building
 from tests.system.test_workload_api import ABOVE, BELOW, flows, identities
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
@@ -31,7 +32,7 @@ def spires() -> Iterator[tuple[Spire, Spire]]:
     spire.need()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="spire-")))
-        port = free_base()
+        port = free_port()
         made = [
             stack.enter_context(closing(Spire(name, folder / part, port=port + number)))
             for number, (name, part) in enumerate(((BUILDING, "b"), (CLOUD, "c")))
