@@ -290,9 +290,7 @@ class Uplink:
     def _collect(self, session: Session) -> None:
         """Take in the answers that have come."""
         acks, session.acks = session.acks, []
-        for mid, code in acks:
-            self._dispatch.answered(mid, code, time.monotonic())
-        if acks and not self.connected:
+        if acks and not self.connected:  # said before what these answers change can be seen
             self.connected = True
             self._sent_before = self._dispatch.acknowledged_total
             self._catches_up = True
@@ -301,6 +299,8 @@ class Uplink:
             self._trouble = ""
             self._backoff.reset()
             self._journal.info(f"uplink: connected to {self._target}")
+        for mid, code in acks:
+            self._dispatch.answered(mid, code, time.monotonic())
         if self._catches_up and self._dispatch.idle:
             self._catches_up = False
             count = self._dispatch.acknowledged_total - self._sent_before
