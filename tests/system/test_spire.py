@@ -13,7 +13,7 @@ import pytest
 from plantroom.lab import people
 from plantroom.lab.layout import Layout
 from tests.fakes import spire
-from tests.fakes.ports import free_port
+from tests.fakes.ports import free_ports
 from tests.fakes.spire import Spire
 from tests.fakes.waiting import until
 from tests.fakes.workload_agents import BUILDING, CLOUD
@@ -32,10 +32,9 @@ def spires() -> Iterator[tuple[Spire, Spire]]:
     spire.need()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="spire-")))
-        port = free_port()
         made = [
-            stack.enter_context(closing(Spire(name, folder / part, port=port + number)))
-            for number, (name, part) in enumerate(((BUILDING, "b"), (CLOUD, "c")))
+            stack.enter_context(closing(Spire(name, folder / part, port=free_ports(2))))
+            for name, part in ((BUILDING, "b"), (CLOUD, "c"))
         ]
         for one in made:
             one.start()
