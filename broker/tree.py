@@ -5,6 +5,7 @@ object, so that a run of publishes is cut only where the receivers change. A sub
 wildcards forgets one topic; one with wildcards forgets all.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
@@ -40,24 +41,40 @@ R = TypeVar("R", bound=Receiver)
 class Share(Generic[R]):
     """The members of one shared subscription; each message goes to one of them, in turn."""
 
-    __slots__ = ("_turn", "members")
+    __slots__ = ("_turns", "members")
 
     def __init__(self) -> None:
         self.members: dict[R, Grant] = {}
-        self._turn = 0
+        self._turns: deque[R] = deque()
+
+    def put(self, receiver: R, grant: Grant) -> bool:
+        """Let a receiver join, or replace its grant; True if it is new."""
+        new = receiver not in self.members
+        self.members[receiver] = grant
+        if new:
+            self._turns.append(receiver)
+        return new
+
+    def drop(self, receiver: R) -> bool:
+        """Let a receiver leave; False if it is no member."""
+        if self.members.pop(receiver, None) is None:
+            return False
+        self._turns.remove(receiver)
+        return True
 
     # [MQTT-4.8.2-3], [MQTT-4.8.2-4]
     def choose(self) -> tuple[R, Grant] | None:
         """Return whose turn it is: the next who is connected, else the next at all."""
-        members = list(self.members.items())
-        if not members:
-            return None
-        self._turn += 1
-        for offset in range(len(members)):
-            member = members[(self._turn + offset) % len(members)]
-            if member[0].ready:
-                return member
-        return members[self._turn % len(members)]
+        turns = self._turns
+        for _ in range(len(turns)):
+            turns.rotate(-1)
+            if turns[-1].ready:
+                break
+        else:
+            if not turns:
+                return None
+            turns.rotate(-1)
+        return turns[-1], self.members[turns[-1]]
 
 
 @dataclass(eq=False, slots=True)
@@ -101,9 +118,11 @@ class Tree(Generic[R]):
         node = self._root
         for level in plain.split("/"):
             node = node.children.setdefault(level, _Node())
-        members = node.shares.setdefault(group, Share()).members if group else node.receivers
-        new = receiver not in members
-        members[receiver] = grant
+        if group:
+            new = node.shares.setdefault(group, Share()).put(receiver, grant)
+        else:
+            new = receiver not in node.receivers
+            node.receivers[receiver] = grant
         self.size += new
         self._forget(plain)
         return new
@@ -120,8 +139,11 @@ class Tree(Generic[R]):
                 return False
             node = found
         share = node.shares.get(group)
-        members = (share.members if share else {}) if group else node.receivers
-        if members.pop(receiver, None) is None:
+        if group:
+            left = share is not None and share.drop(receiver)
+        else:
+            left = node.receivers.pop(receiver, None) is not None
+        if not left:
             return False
         if share is not None and not share.members:
             del node.shares[group]

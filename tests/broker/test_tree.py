@@ -65,8 +65,12 @@ def test_share_takes_turns_and_prefers_who_is_there() -> None:
     (share,) = tree.match("a").shares
     chosen = [people.index(share.choose()[0]) for _ in range(6)]  # type: ignore[index]
     assert set(chosen) == {0, 1}
+    assert sorted(chosen) == [0, 0, 0, 1, 1, 1]
     people[0].ready = people[1].ready = False
-    assert share.choose() is not None
+    away = [people.index(share.choose()[0]) for _ in range(6)]  # type: ignore[index]
+    assert sorted(away) == [0, 0, 1, 1, 2, 2]
+    assert tree.remove("$share/g/a", people[1])
+    assert {share.choose()[0] for _ in range(3)} == {people[0], people[2]}  # type: ignore[index]
 
 
 def test_no_local_leaves_out_the_publisher_only() -> None:
