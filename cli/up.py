@@ -57,6 +57,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
             help=f"socket of the SPIRE agent of the {domain}'s trust domain, for"
             f" --identity {WORKLOAD_API}",
         )
+    add(
+        "--socket-owner",
+        metavar="USER",
+        help="user who may own these sockets, beside root and yourself",
+    )
     add("--duration", metavar="S", type=float, help="end after S seconds")
     add(
         "--exit-when-stored",
@@ -82,6 +87,7 @@ def run(options: argparse.Namespace) -> int:
         identity=options.identity,
         building_socket=options.building_socket and path_of(options.building_socket),
         cloud_socket=options.cloud_socket and path_of(options.cloud_socket),
+        socket_owner=options.socket_owner,
     )
     goal = Goal(duration_s=options.duration, stored=options.exit_when_stored)
     voice = _Voice(as_json=options.json)

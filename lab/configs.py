@@ -78,7 +78,12 @@ def device_tables(layout: Layout, ports: Ports, flags: Flags, device: Device) ->
 def _device_identity(ports: Ports, sockets: Sockets | None) -> dict[str, Any]:
     if sockets is None:
         return {"enrol_address": f"{HOST}:{ports.gateway_enrol}"}
-    return {"provider": WORKLOAD_API, "workload_api": f"unix:{sockets.building}"}
+    return _given(sockets, sockets.building)
+
+
+def _given(sockets: Sockets, path: Path) -> dict[str, Any]:
+    found = {"provider": WORKLOAD_API, "workload_api": f"unix:{path}"}
+    return found | ({"workload_owner": sockets.owner} if sockets.owner else {})
 
 
 def gateway_tables(layout: Layout, ports: Ports, sockets: Sockets | None) -> Tables:
@@ -90,11 +95,8 @@ def gateway_tables(layout: Layout, ports: Ports, sockets: Sockets | None) -> Tab
         "workload_socket": str(layout.workload_socket("gateway")),
     }
     if sockets is not None:
-        identity = {
-            "provider": WORKLOAD_API,
-            "workload_api": f"unix:{sockets.building}",
-            "cloud_workload_api": f"unix:{sockets.cloud}",
-        }
+        identity = _given(sockets, sockets.building)
+        identity["cloud_workload_api"] = f"unix:{sockets.cloud}"
     return {
         "agent": {"site": SITE, "trust_domain": TRUST_DOMAIN, "state": str(layout.gateway)},
         "broker": {"host": HOST, "port": ports.gateway_mqtt},
@@ -116,7 +118,7 @@ def cloud_tables(layout: Layout, ports: Ports, sockets: Sockets | None) -> Table
         "workload_socket": str(layout.workload_socket("cloud")),
     }
     if sockets is not None:
-        identity = {"provider": WORKLOAD_API, "workload_api": f"unix:{sockets.cloud}"}
+        identity = _given(sockets, sockets.cloud)
     return {
         "agent": {"trust_domain": CLOUD_TRUST_DOMAIN, "state": str(layout.cloud)},
         "front": {"host": HOST, "port": ports.cloud_mqtt},

@@ -27,9 +27,13 @@ class Flags:
     identity: str = EMBEDDED
     building_socket: str | None = None
     cloud_socket: str | None = None
+    socket_owner: str | None = None
 
 
-_KEPT = ("speed", "seed", "port_base", "identity", "building_socket", "cloud_socket")
+_KEPT = (
+    *("speed", "seed", "port_base"),
+    *("identity", "building_socket", "cloud_socket", "socket_owner"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,7 @@ class Given:
     identity: str | None = None
     building_socket: str | None = None
     cloud_socket: str | None = None
+    socket_owner: str | None = None
 
     def over(self, last: Flags) -> Flags:
         """Lay these flags over those of the last start.

@@ -12,6 +12,7 @@ from plantroom.certs.authority_rotation import Rotation
 from plantroom.certs.registry import Registry
 from plantroom.certs.registry_trust import TrustStore
 from plantroom.certs.roles import CLOUD_TRUST_DOMAIN
+from plantroom.certs.workload_stream import owners_of
 from plantroom.lab import flags
 from plantroom.lab.building import TRUST_DOMAIN
 from plantroom.lab.flags import WORKLOAD_API
@@ -25,13 +26,14 @@ from plantroom.wire.identity import TrustBundle
 class Issuer:
     """Where one trust domain's issuer keeps its root and its registry.
 
-    `agent`: the socket of the SPIRE agent that gives this trust domain's identities instead; then
-    there is no root here.
+    `agent`: the socket of the SPIRE agent that gives this trust domain's identities instead, which
+    one of `owners` may own; then there is no root here.
     """
 
     trust_domain: str
     folder: Path
     agent: Path | None = None
+    owners: tuple[int, ...] = ()
 
     @property
     def registry_file(self) -> Path:
@@ -64,7 +66,7 @@ class Issuer:
         """
         if self.agent is None:
             return self.authority().bundle()
-        found = workload_ask.bundles(self.agent).get(self.trust_domain)
+        found = workload_ask.bundles(self.agent, owners=self.owners).get(self.trust_domain)
         if found is None:
             raise IdentityError(
                 "the agent tells no bundle to this user",
@@ -136,14 +138,12 @@ def responsible(layout: Layout, trust_domain: str) -> Issuer:
             where=trust_domain,
             remedy=f"known here: {', '.join(known)}",
         )
-    return replace(existing(issuer), agent=_agent(layout, trust_domain))
-
-
-def _agent(layout: Layout, trust_domain: str) -> Path | None:
     kept = flags.load(layout.building)
     if kept.identity != WORKLOAD_API:
-        return None
-    return Path(str(kept.building_socket if trust_domain == TRUST_DOMAIN else kept.cloud_socket))
+        return existing(issuer)
+    agent = kept.building_socket if trust_domain == TRUST_DOMAIN else kept.cloud_socket
+    owners = owners_of(kept.socket_owner or "")
+    return replace(existing(issuer), agent=Path(str(agent)), owners=owners)
 
 
 def existing(issuer: Issuer) -> Issuer:

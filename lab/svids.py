@@ -30,7 +30,9 @@ def shown(layout: Layout, spiffe_id: SpiffeId | None) -> list[dict[str, Any]]:
     own = _running(layout)
     issuer = issuers.responsible(layout, trust_domain)
     if issuer.agent is not None:  # SPIRE's
-        return [_given(one) for one in workload.given(issuer.agent, spiffe_id)]
+        return [
+            _given(one) for one in workload.given(issuer.agent, spiffe_id, owners=issuer.owners)
+        ]
     with issuer.registry() as registry:
         wanted = (
             [registry.show(spiffe_id).spiffe_id]

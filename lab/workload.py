@@ -4,14 +4,14 @@ The registries are kept here all the same: policy goes by them, and `devices rev
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from plantroom.certs import workload_ask
 from plantroom.certs.registry import Registry
 from plantroom.certs.workload_messages import identity_of
-from plantroom.certs.workload_stream import socket_path
+from plantroom.certs.workload_stream import owners_of, socket_path
 from plantroom.lab import issuers
 from plantroom.lab.building import (
     CLOUD_IDS,
@@ -38,10 +38,23 @@ _SCHEME = re.compile(r"[a-z]+:")
 
 @dataclass(frozen=True, slots=True)
 class Sockets:
-    """The agents' sockets: of the building's trust domain, and of the cloud's."""
+    """The agents' sockets: of the building's trust domain, and of the cloud's.
+
+    `owner`: the user, beside root and our own, who may listen there.
+    """
 
     building: Path
     cloud: Path
+    owner: str = ""
+
+    @property
+    def owners(self) -> tuple[int, ...]:
+        """Who may listen there, beside root and our own user.
+
+        Raises:
+            ConfigError: when there is no such user.
+        """
+        return owners_of(self.owner)
 
 
 def sockets_of(flags: Flags) -> Sockets | None:
@@ -49,6 +62,7 @@ def sockets_of(flags: Flags) -> Sockets | None:
 
     Raises:
         UsageError: when one is not given.
+        ConfigError: when their owner is no user.
     """
     if flags.identity != WORKLOAD_API:
         return None
@@ -61,7 +75,9 @@ def sockets_of(flags: Flags) -> Sockets | None:
                 f"--identity {WORKLOAD_API} needs {flag}",
                 remedy="name the socket of the SPIRE agent of that trust domain",
             )
-    return Sockets(Path(str(flags.building_socket)), Path(str(flags.cloud_socket)))
+    owner = flags.socket_owner or ""
+    owners_of(owner)  # a wrong name is said at once
+    return Sockets(Path(str(flags.building_socket)), Path(str(flags.cloud_socket)), owner)
 
 
 def path_of(text: str) -> str:
@@ -97,7 +113,10 @@ def missing(sockets: Sockets, devices: Iterable[Device]) -> tuple[Missing, ...]:
     """
     below = (GATEWAY_ID, *(device.spiffe_id for device in devices))
     above = (FRONT_ID, INGESTION_ID, UPLINK_ID, OTA_ID, *PEOPLE)
-    asked = [_missing_at(sockets.building, below), _missing_at(sockets.cloud, above)]
+    asked = [
+        _missing_at(sockets.building, below, sockets.owners),
+        _missing_at(sockets.cloud, above, sockets.owners),
+    ]
     return tuple(one for one in asked if one.spiffe_ids)
 
 
@@ -106,23 +125,23 @@ def can_start_without(lacking: Iterable[Missing]) -> bool:
     return all(DISPENSABLE.issuperset(one.spiffe_ids) for one in lacking)
 
 
-def _missing_at(path: Path, wanted: tuple[SpiffeId, ...]) -> Missing:
+def _missing_at(path: Path, wanted: tuple[SpiffeId, ...], owners: Collection[int]) -> Missing:
     try:
-        given = set(workload_ask.svids(path).names)
+        given = set(workload_ask.svids(path, owners=owners).names)
     except UnreachableError as error:
         return Missing(path=path, spiffe_ids=wanted, trouble=f"{error.what}, {path}")
     lacking = tuple(one for one in wanted if str(one) not in given)
     return Missing(path=path, spiffe_ids=lacking)
 
 
-def given(path: Path, wanted: SpiffeId | None) -> list[Svid]:
+def given(path: Path, wanted: SpiffeId | None, *, owners: Collection[int] = ()) -> list[Svid]:
     """Return the SVIDs that the agent at this socket gives us, all or the one of an ID. Blocks.
 
     Raises:
         UnreachableError: when there is no agent.
         IdentityError: when the wanted one is not given.
     """
-    offered = workload_ask.svids(path)
+    offered = workload_ask.svids(path, owners=owners)
     names = [SpiffeId.parse(name) for name in offered.names] if wanted is None else [wanted]
     try:
         return [identity_of(offered, name)[0] for name in names]

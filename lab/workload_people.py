@@ -29,8 +29,8 @@ class PeopleKeeper:
         self._sockets = sockets
         self._tell = tell
         self._feeds = [
-            (layout.inspector, WorkloadFeed(sockets.cloud, INSPECTOR_ID)),
-            (layout.operator, WorkloadFeed(sockets.cloud, OPERATOR_ID)),
+            (layout.inspector, WorkloadFeed(sockets.cloud, INSPECTOR_ID, owners=sockets.owners)),
+            (layout.operator, WorkloadFeed(sockets.cloud, OPERATOR_ID, owners=sockets.owners)),
         ]
         self._written: dict[Credentials, tuple[int, dict[str, TrustBundle]]] = {}
         self._roots: TrustBundle | None = None  # the building's
@@ -67,7 +67,9 @@ class PeopleKeeper:
             self._trouble.pop(what, None)
 
     def _learn_roots(self) -> None:
-        self._roots = workload_ask.bundles(self._sockets.building).get(TRUST_DOMAIN, self._roots)
+        sockets = self._sockets
+        told = workload_ask.bundles(sockets.building, owners=sockets.owners)
+        self._roots = told.get(TRUST_DOMAIN, self._roots)
 
     def _keep(self, credentials: Credentials, feed: WorkloadFeed) -> None:
         if feed.due(time.time()):

@@ -54,6 +54,7 @@ def test_every_flag_arrives_and_paths_become_absolute(
         *("--devices", "2", "--seed", "5", "--port-base", "20000", "--duration", "3"),
         *("--identity", "workload-api", "--building-socket", "b.sock"),
         *("--cloud-socket", "unix:/c.sock", "--exit-when-stored"),
+        *("--socket-owner", "spire"),
     )
     assert called.given == Given(
         replays=(str(tmp_path / "a.csv"), str(tmp_path / "b.csv")),
@@ -65,6 +66,7 @@ def test_every_flag_arrives_and_paths_become_absolute(
         identity="workload-api",
         building_socket=str(tmp_path / "b.sock"),
         cloud_socket="/c.sock",
+        socket_owner="spire",
     )
     assert called.goal == Goal(duration_s=3.0, stored=True)
 

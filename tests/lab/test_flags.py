@@ -20,9 +20,12 @@ def test_a_flag_that_is_not_given_keeps_its_last_value() -> None:
 
 
 def test_who_issues_svids_is_kept_too() -> None:
-    given = Given(identity=WORKLOAD_API, building_socket="/b", cloud_socket="/c")
+    given = Given(
+        identity=WORKLOAD_API, building_socket="/b", cloud_socket="/c", socket_owner="spire"
+    )
     last = given.over(Flags())
     assert (last.identity, last.building_socket, last.cloud_socket) == (WORKLOAD_API, "/b", "/c")
+    assert last.socket_owner == "spire"
     assert Given().over(last) == last
     assert Given(identity="embedded").over(last).identity == "embedded"
 

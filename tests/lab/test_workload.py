@@ -1,5 +1,7 @@
 """What a building needs of SPIRE's agents, against our own servers in their place."""
 
+import dataclasses
+import pwd
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,31 @@ def test_both_sockets_have_to_be_given() -> None:
         workload.sockets_of(Flags(identity=WORKLOAD_API, building_socket="/b"))
     given = Flags(identity=WORKLOAD_API, building_socket="/b", cloud_socket="/c")
     assert workload.sockets_of(given) == Sockets(Path("/b"), Path("/c"))
+
+
+def test_the_owner_of_the_sockets_is_told_to_every_process(layout: Layout) -> None:
+    given = Flags(
+        devices=2,
+        identity=WORKLOAD_API,
+        building_socket="/b",
+        cloud_socket="/c",
+        socket_owner="nobody",
+    )
+    sockets = workload.sockets_of(given)
+    assert sockets is not None
+    assert sockets.owners == (pwd.getpwnam("nobody").pw_uid,)
+    setup.prepare(layout, given, DEVICES)
+    flags.save(layout.building, given)
+    for kind, path in (
+        ("gateway", layout.config("gateway")),
+        ("cloud", layout.config("cloud")),
+        ("device", layout.device_config(DEVICES[0].name)),
+    ):
+        configuration.check(kind, path, {})
+        assert 'workload_owner = "nobody"' in path.read_text()
+    assert issuers.responsible(layout, workload_agents.BUILDING).owners == sockets.owners
+    with pytest.raises(ConfigError, match="no such user"):
+        workload.sockets_of(dataclasses.replace(given, socket_owner="no-such-user"))
 
 
 def test_a_socket_is_a_path_or_an_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
