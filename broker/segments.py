@@ -2,9 +2,12 @@
 
 A run is: header, publisher, client id, receivers (session, first ordinal, options, subscription
 identifiers), packets. Nothing in it refers to anything outside the segment but session numbers.
+In front stands a checksum of it all, so that nothing is derived from bytes that were changed; a
+segment of a former version has none and begins with its first run.
 """
 
 import struct
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -21,6 +24,8 @@ _HEADER = struct.Struct(">BBHHIIIIqQ")
 # session, first ordinal, options, number of subscription identifiers
 _RECEIVER = struct.Struct(">QQBH")
 _SID = struct.Struct(">Q")
+_SEAL = struct.Struct(">BI")  # what no version of MQTT is, CRC-32
+_SEALED = 0x53
 _TAPPED, _COPYABLE, _RETAINED = 1, 2, 4
 _QOS_SHIFT = 4
 _AS_PUBLISHED = 4
@@ -102,7 +107,12 @@ def pack(runs: Iterable[Run]) -> bytes:
             receivers,
             run.data,
         )
-    return b"".join(parts)
+    if not parts:
+        return b""
+    crc = 0
+    for part in parts:
+        crc = zlib.crc32(part, crc)
+    return b"".join((_SEAL.pack(_SEALED, crc), *parts))
 
 
 def _pack_receivers(waiting: Iterable[tuple[Receiver, Grant, int, int]]) -> bytes:
@@ -119,10 +129,16 @@ def unpack(data: bytes, *, only: int | None = None) -> Iterator[StoredRun]:
     """Read a segment back; `only` what a certain session waits for.
 
     Raises:
-        StorageCorruptError: when it is cut short or inconsistent.
+        StorageCorruptError: when it is cut short or inconsistent; of the whole one also when its
+            checksum is another.
     """
     position = 0
     try:
+        if data[:1] == bytes([_SEALED]):
+            _, crc = _SEAL.unpack_from(data)
+            position = _SEAL.size
+            if only is None and zlib.crc32(memoryview(data)[position:]) != crc:
+                raise StorageCorruptError("segment is damaged: its checksum is another")
         while position < len(data):
             run, position = _unpack_one(data, position, only)
             if run is not None:

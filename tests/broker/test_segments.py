@@ -93,6 +93,23 @@ def test_damage_is_found_or_harmless(data: st.DataObject) -> None:
         segments.check(segments.unpack(bytes(packed), only=9))
 
 
+def test_every_changed_byte_is_found_before_anything_is_derived() -> None:
+    packed = segments.pack([make(), make(identifiers=(3,))])
+    for at in range(len(packed)):
+        changed = bytearray(packed)
+        changed[at] ^= 1
+        with pytest.raises(StorageCorruptError):
+            list(segments.arrivals(bytes(changed)))
+
+
+def test_a_segment_of_a_former_version_has_no_checksum_and_is_read() -> None:
+    packed = segments.pack([make(), make()])
+    former = packed[5:]
+    assert former[0] == 4
+    assert list(segments.arrivals(former)) == list(segments.arrivals(packed))
+    assert segments.pack([]) == b""
+
+
 @given(st.integers(1, 10_000))
 def test_segment_that_was_cut_short_is_named_as_damaged(cut: int) -> None:
     data = segments.pack([make()])
