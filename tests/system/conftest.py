@@ -107,9 +107,15 @@ class Building:
         return pids
 
     def kill(self, name: str) -> int:
-        """Kill one process the hard way."""
-        pid = until(lambda: self.pids().get(name, 0), deadline_s=READY_S, what=f"a pid of {name}")
+        """Kill one process the hard way; it is gone when this returns."""
+
+        def living() -> int:
+            pid = self.pids().get(name, 0)  # may be of the life before: `up` has not noticed yet
+            return pid if pid and alive(pid) else 0
+
+        pid = until(living, deadline_s=READY_S, what=f"a pid of {name}")
         os.kill(pid, signal.SIGKILL)
+        until(lambda: not alive(pid), deadline_s=READY_S, what=f"the end of {name}")
         return pid
 
     def wait(self, *, deadline_s: float) -> int:

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.waiting import until
 from tests.system.conftest import Building, recording
 from tests.system.judge import judge, recorded
 
 OFFICE, HOUSE = "occupancy-datatraining.csv", "appliances-energy.csv"
 DEVICES = {OFFICE: "office-001", HOUSE: "house-001"}
+ROWS, SLOW = 4000, 1200  # of one row a minute: 200 s, which no test waits for
 
 
 @dataclass(frozen=True)
@@ -55,18 +57,22 @@ def test_every_value_of_every_row_is_in_the_cloud_store(building: Building, tmp_
 
 @pytest.mark.timeout(300)
 def test_kills_of_every_process_lose_and_double_nothing(building: Building, tmp_path: Path) -> None:
-    slices = [slice_of(OFFICE, 1200, tmp_path), slice_of(HOUSE, 60, tmp_path)]
+    slices = [slice_of(OFFICE, ROWS, tmp_path), slice_of(HOUSE, ROWS // 10, tmp_path)]
     chance = random.Random(3)  # noqa: S311 -- a schedule that can be repeated
-    building.start(*flags(slices, 3600))
+    building.start(*flags(slices, SLOW)[:-1])
     victims = ["gateway", "cloud", slices[0].device, slices[1].device] * 2
     chance.shuffle(victims)
-    assert building.up is not None
     for name in victims:
         go_on(building, chance.uniform(0.2, 2.0))
-        assert building.up.poll() is None, "the replay was over before the kills were"
         building.kill(name)
+    until(
+        lambda: building.said().count("was killed by SIGKILL") == len(victims),
+        deadline_s=60,
+        what="a word about every kill",
+    )
+    stop_in_the_middle(building, slices)
+    building.start("--speed", "60000", "--exit-when-stored")
     assert building.wait(deadline_s=200) == 0, building.said() + building.logs()
-    assert building.said().count("was killed by SIGKILL") == len(victims)
     assert_equal(building, slices)
 
 
@@ -77,15 +83,20 @@ def go_on(building: Building, pause_s: float) -> None:
         building.up.wait(pause_s)
 
 
-def test_a_second_start_goes_on_where_the_first_stopped(building: Building, tmp_path: Path) -> None:
-    slices = [slice_of(OFFICE, 600, tmp_path)]
-    building.start(*flags(slices, 3600))
-    go_on(building, 2.0)
+def stop_in_the_middle(building: Building, slices: Sequence[Slice]) -> None:
+    """Stop once something is stored; at `SLOW` that is minutes before everything is."""
+    device = slices[0].device
+    until(lambda: building.export(device), deadline_s=60, what="stored readings")
     assert building.stop() == 0
-    before = building.export(slices[0].device)
-    assert 0 < len(before) < 600, "the first start was to stop in the middle"
+    assert 0 < len(building.export(device)) < ROWS
+
+
+def test_a_second_start_goes_on_where_the_first_stopped(building: Building, tmp_path: Path) -> None:
+    slices = [slice_of(OFFICE, ROWS, tmp_path)]
+    building.start(*flags(slices, SLOW))
+    stop_in_the_middle(building, slices)
     building.start("--speed", "60000", "--exit-when-stored")
-    assert building.wait(deadline_s=90) == 0, building.said() + building.logs()
+    assert building.wait(deadline_s=200) == 0, building.said() + building.logs()
     assert_equal(building, slices)
 
 
