@@ -81,6 +81,23 @@ class TrustStore(RegistryFile):
             serials={name: reason for _, _, kind, name, reason in rows if kind == "serial"},
         )
 
+    def resume_list(self, kept: DenyList) -> None:
+        """Revoke again what this issuer had revoked before it lost its file, as others keep it.
+
+        The sequence goes on above theirs, so that they believe what comes next.
+        """
+        rows = [(*row, kept.at_us) for row in _rows(kept, own_only=False)]
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.executemany("INSERT OR IGNORE INTO denied VALUES(?, ?, ?, ?)", rows)
+            connection.execute(
+                "UPDATE denylist SET sequence = max(sequence, ?), at_us = ? WHERE issuer = ''",
+                (kept.sequence + 1, kept.at_us),
+            )
+            connection.execute("UPDATE change SET counter = counter + 1")
+
+        self._write(write)
+
     def denied(self, issuer: str) -> dict[str, dict[str, str]]:
         """Return every ID that is denied here: who denies it, and why; `issuer` is this one."""
         rows = self._read(

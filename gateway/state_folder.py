@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plantroom.broker.admin import SOCKET
+from plantroom.wire.errors import StorageError
 from plantroom.wire.state_lock import held
 
 
@@ -63,7 +64,14 @@ class StateFolder:
 
     def disk_free(self) -> int:
         """Return the bytes that are free on this disk."""
-        return shutil.disk_usage(self.root).free
+        try:
+            return shutil.disk_usage(self.root).free
+        except OSError as error:
+            raise StorageError(
+                f"the state folder is gone: {error.strerror}",
+                where=str(self.root),
+                remedy="check the mount",
+            ) from error
 
     def held(self) -> AbstractContextManager[None]:
         """Have the folder alone, for as long as this process lives; see `wire.state_lock.held`."""

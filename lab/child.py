@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from plantroom.lab import launch
 from plantroom.wire.errors import ConfigError
@@ -37,6 +38,10 @@ class Program:
         return (sys.executable, "-m", f"plantroom.{self.kind}", str(self.config))
 
 
+class GoneError(ConfigError):
+    """The folder of a process is no longer there: its disk is gone, or somebody removed it."""
+
+
 class Child:
     """A program that is kept running until it is told to stop."""
 
@@ -61,6 +66,7 @@ class Child:
 
         Raises:
             ConfigError: when its first start ends with a complaint about its configuration.
+            GoneError: when it ended, and there is no configuration to start it with.
         """
         loop = asyncio.get_running_loop()
         pause_s, first = BACKOFF_FIRST_S, True
@@ -72,6 +78,11 @@ class Child:
             if first and code in _EXITS_THAT_NO_RETRY_MENDS:
                 raise self._misconfigured()
             first = False
+            if not self._program.config.exists():
+                raise GoneError(
+                    f"{self.name} {_ended(code)} and its folder is gone",
+                    where=str(self._program.config.parent),
+                )
             if loop.time() - started_s > STEADY_S:
                 pause_s = BACKOFF_FIRST_S
             self._tell(f"{self.name} {_ended(code)}, started again in {pause_s:g} s")
@@ -104,7 +115,7 @@ class Child:
 
     async def _live(self) -> int:
         self.trim_log()
-        with self._program.log.open("ab") as log:
+        with self._open_log() as log:
             self._process = process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-S", launch.__file__, str(os.getpid())),
                 *self._program.command,
@@ -119,6 +130,15 @@ class Child:
         code = await process.wait()
         self._changed()
         return code
+
+    def _open_log(self) -> BinaryIO:
+        log = self._program.log
+        try:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            return log.open("ab")
+        except OSError as error:
+            self._tell(f"{self.name} runs without a log: {error.strerror}, {log}")
+            return Path(os.devnull).open("ab")
 
     async def _pause(self, pause_s: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -1,8 +1,8 @@
 """Who may have an identity in a state folder: authorities, entries, join tokens, people's files.
 
-Entries are made when a process is set up for the first time; what an operator deletes or revokes
-later stays deleted and revoked. Join tokens live ten minutes and are used once: `up` makes one for
-whoever has no SVID yet.
+Entries are made when a process is set up for the first time, and again when its issuer's disk was
+lost; what an operator deletes or revokes later stays deleted and revoked. Join tokens live ten
+minutes and are used once: `up` makes one for whoever has no SVID yet.
 """
 
 from collections.abc import Iterable, Mapping
@@ -34,18 +34,25 @@ _SERVERS = (GATEWAY_ID, FRONT_ID)
 def prepare(layout: Layout, devices: tuple[Device, ...]) -> frozenset[str]:
     """Make what is missing; return the names of the devices that may have an SVID."""
     below, above = issuers.building(layout), issuers.cloud(layout)
+    below_is_new, above_is_new = (not layout.config(kind).exists() for kind in ("gateway", "cloud"))
+    if below_is_new:
+        _begin_anew(below, above)
+    if above_is_new:
+        _begin_anew(above, below)
     authorities = {one.trust_domain: one.authority() for one in (below, above)}
     bundles = {name: authority.bundle() for name, authority in authorities.items()}
     enrolled.write_bundles(layout.cloud, {below.trust_domain: bundles[below.trust_domain]})
     _tell_list(above, below)
     with above.registry() as registry:
-        if not layout.config("cloud").exists():
+        if above_is_new:
             _register(registry, (*CLOUD_IDS, UPLINK_ID, OPERATOR_ID, INSPECTOR_ID))
         _let_join(registry, UPLINK_ID, layout.uplink_identity, bundles)
     with below.registry() as registry:
-        if not layout.config("gateway").exists():
+        if below_is_new:
             _register(registry, (GATEWAY_ID, OPERATOR_ID, INSPECTOR_ID))
-        fresh = [one for one in devices if not layout.device_config(one.name).exists()]
+        fresh = [
+            one for one in devices if below_is_new or not layout.device_config(one.name).exists()
+        ]
         _register(registry, [device.spiffe_id for device in fresh])
         admitted = frozenset(
             device.name
@@ -65,6 +72,19 @@ def refresh_people(layout: Layout) -> None:
         (layout.operator, OPERATOR_ID),
     ):
         people.ensure(credentials, person, above, bundles)
+
+
+def _begin_anew(beginner: Issuer, other: Issuer) -> None:
+    """Let the other side believe an issuer that is new, though it knows one of this name.
+
+    Its disk was lost: the root is another one, and what was revoked is what the other side keeps.
+    """
+    with beginner.trust() as own, other.trust() as kept:
+        name = beginner.trust_domain
+        if name in kept.bundles():
+            kept.adopt_bundle(beginner.authority().bundle(), force=True)
+        if (known := kept.lists().get(name)) is not None:
+            own.resume_list(known)
 
 
 def _tell_list(teller: Issuer, hearer: Issuer) -> None:

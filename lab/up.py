@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from plantroom.lab import ask, flags, fleet, lock, running, setup, workload
 from plantroom.lab.building import Device
-from plantroom.lab.child import Program
+from plantroom.lab.child import GoneError, Program
 from plantroom.lab.flags import Flags, Given
 from plantroom.lab.layout import Layout
 from plantroom.lab.left_out import LeftOut
@@ -69,18 +69,42 @@ def up(layout: Layout, given: Given, goal: Goal, voice: Voice) -> int:
         wanted = given.over(flags.load(layout.building))
         devices = devices_of(wanted)
         _check_ports(layout, Ports.from_base(wanted.port_base))
-        admitted = setup.prepare(layout, wanted, devices)
-        flags.save(layout.building, wanted)
-        plan = _Plan(flags=wanted, devices=devices, admitted=admitted)
-        life = _Life(layout, plan, goal, voice)
-        try:
-            asyncio.run(life.run())
-        except Interrupted as interrupted:
-            missed = goal.stored or not life.is_ready
-            return INTERRUPTED if missed and interrupted.number == signal.SIGINT else 0
-        finally:
-            layout.running.unlink(missing_ok=True)
-    return 0
+        said = _Said(voice)
+        while True:
+            admitted = setup.prepare(layout, wanted, devices)
+            flags.save(layout.building, wanted)
+            plan = _Plan(flags=wanted, devices=devices, admitted=admitted)
+            life = _Life(layout, plan, goal, said)
+            try:
+                asyncio.run(life.run())
+            except Interrupted as interrupted:
+                missed = goal.stored or not life.is_ready
+                return INTERRUPTED if missed and interrupted.number == signal.SIGINT else 0
+            except GoneError as gone:  # what is left is enough to begin anew, all of them together
+                voice.tell(f"{gone}: everything was stopped, is set up again, and starts anew")
+            else:
+                return 0
+            finally:
+                layout.running.unlink(missing_ok=True)
+
+
+class _Said:
+    """A voice that says once that everything is ready, however often it becomes so."""
+
+    def __init__(self, voice: Voice) -> None:
+        self._voice = voice
+        self._is_said = False
+
+    def tell(self, text: str) -> None:
+        self._voice.tell(text)
+
+    def progress(self, text: str) -> None:
+        self._voice.progress(text)
+
+    def ready(self, addresses: dict[str, Any]) -> None:
+        if not self._is_said:
+            self._voice.ready(addresses)
+        self._is_said = True
 
 
 def _check_ports(layout: Layout, ports: Ports) -> None:

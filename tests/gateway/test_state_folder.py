@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from plantroom.gateway.state_folder import Reserve, StateFolder
-from plantroom.wire.errors import ConfigError
+from plantroom.wire.errors import ConfigError, StorageError
 
 
 def test_two_gateways_cannot_have_one_folder(tmp_path: Path) -> None:
@@ -35,3 +35,8 @@ def test_no_reserve_is_wanted_where_its_size_is_zero(tmp_path: Path) -> None:
     reserve = Reserve(tmp_path / "reserve", 0)
     assert reserve.make(free=0)
     assert not (tmp_path / "reserve").exists()
+
+
+def test_a_folder_that_is_gone_is_an_error_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="the state folder is gone"):
+        StateFolder(tmp_path / "gone").disk_free()

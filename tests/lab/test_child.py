@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from plantroom.lab import child as module
-from plantroom.lab.child import Child, Program, last_line
+from plantroom.lab.child import Child, GoneError, Program, last_line
 from plantroom.wire.errors import ConfigError
 from tests.fakes.waiting import until
 
@@ -165,3 +165,23 @@ asyncio.run(main())
         assert alive.exists()
         process.kill()
     until(lambda: not alive.exists(), deadline_s=DEADLINE_S, what="the child's end")
+
+
+def test_a_child_whose_folder_is_gone_is_said_to_be_so(tmp_path: Path) -> None:
+    script = "from pathlib import Path\nimport sys\nPath(sys.argv[0]).unlink()\nsys.exit(1)\n"
+    watched = Watched(tmp_path, script)
+    with pytest.raises(GoneError, match=r"script ended with exit code 1 and its folder is gone"):
+        asyncio.run(watched.child.run())
+    assert watched.said == []
+
+
+def test_a_child_runs_also_where_no_log_can_be_written(tmp_path: Path) -> None:
+    async def main() -> None:
+        watched = Watched(tmp_path, PATIENT)
+        watched.log.mkdir()
+        async with watched.running():
+            await watched.until(lambda: watched.child.pid is not None)
+        [said] = watched.said
+        assert said.startswith("script runs without a log: Is a directory")
+
+    asyncio.run(main())

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from plantroom.lab import lock, running
+from plantroom.lab import lock, running, setup
+from plantroom.lab.child import GoneError
 from plantroom.lab.flags import Flags, Given
 from plantroom.lab.layout import Layout
 from plantroom.lab.plan import UnmappedError
@@ -88,3 +89,30 @@ def test_a_full_disk_at_the_start_is_one_clear_error(
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(StorageFullError, match=r"no space left, .*up\.lock"):
         start(layout, Given())
+
+
+def test_a_folder_that_is_gone_is_set_up_again_and_ready_is_said_once(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    voice = Silent()
+    monkeypatch.setattr(voice, "tell", done.append)
+    monkeypatch.setattr(voice, "ready", lambda _addresses: done.append("ready"))
+
+    def prepare(*_arguments: object) -> frozenset[str]:
+        layout.state.mkdir(exist_ok=True)
+        done.append("set up")
+        return frozenset()
+
+    async def run(life: _Life) -> None:
+        life._voice.ready({})
+        if done.count("set up") == 1:
+            raise GoneError("gateway was killed and its folder is gone", where="gateway")
+
+    monkeypatch.setattr(setup, "prepare", prepare)
+    monkeypatch.setattr(_Life, "run", run)
+    monkeypatch.setattr("plantroom.lab.ports.Ports.check_free", lambda *_, **__: None)
+    assert up(layout, Given(devices=0), Goal(), voice) == 0
+    first, ready, gone, again = done
+    assert (first, ready, again) == ("set up", "ready", "set up")
+    assert gone.startswith("gateway was killed and its folder is gone, gateway: everything was")
