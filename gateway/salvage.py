@@ -26,7 +26,7 @@ from plantroom.wire.errors import PlantroomError
 _log = logging.getLogger("plantroom.gateway.salvage")
 FILE_DAMAGED: Final = "file-damaged"  # the alarm: over once what can be read is back
 _CHUNK_IDS: Final = 1_000
-_FAILURES_MAX: Final = 20_000
+_FAILURES_MAX: Final = 200_000  # some seconds; a bad area of that many rows ends a table
 
 Arrivals = Callable[[bytes], Iterable[Arrival]]
 Heads = list[tuple[str, int, int]]  # device, epoch, highest
@@ -125,15 +125,25 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 
 def _chunks(sql: sqlite3.Connection, table: str, select: str) -> Iterator[list[Any]]:
-    """Give rows by ranges of ids; a range that cannot be read is halved down to the bad rows."""
-    edges = [_edge(sql, f"SELECT {edge}(id) FROM {table}") for edge in ("min", "max")]
-    low, high = (
-        edges[0] or 1,
-        edges[1] or _edge(sql, f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'"),
+    """Give rows by ranges of ids; a range that cannot be read is halved down to the bad rows.
+
+    A damaged page may claim any id: what lies between two ids is never counted through.
+    """
+    low = _number(sql, f"SELECT min(id) FROM {table}")
+    high = _number(sql, f"SELECT max(id) FROM {table}") or _number(
+        sql, f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'"
     )
-    failures = 0
-    waiting = [(at, at + _CHUNK_IDS - 1) for at in range(low, (high or 0) + 1, _CHUNK_IDS)][::-1]
-    while waiting and failures < _FAILURES_MAX:
+    following = f"SELECT min(id) FROM {table} WHERE id >= ?"
+    at, last_of_all = low or 1, high or 0
+    failures, waiting = 0, list[tuple[int, int]]()
+    while failures < _FAILURES_MAX:
+        if not waiting:
+            if at > last_of_all:
+                return
+            found = _number(sql, following, at)
+            at = at if found is None else max(at, found)
+            waiting.append((at, min(at + _CHUNK_IDS - 1, last_of_all)))
+            at += _CHUNK_IDS
         first, last = waiting.pop()
         try:
             rows = sql.execute(f"{select} BETWEEN ? AND ?", (first, last)).fetchall()
@@ -147,12 +157,12 @@ def _chunks(sql: sqlite3.Connection, table: str, select: str) -> Iterator[list[A
             yield rows
 
 
-def _edge(sql: sqlite3.Connection, query: str) -> int | None:
+def _number(sql: sqlite3.Connection, query: str, *values: int) -> int | None:
     try:
-        row = sql.execute(query).fetchone()
+        row = sql.execute(query, values).fetchone()
     except sqlite3.Error:
         return None
-    return row[0] if row else None
+    return row[0] if row and isinstance(row[0], int) else None
 
 
 def _head(found: Salvaged, row: tuple[Any, ...]) -> None:

@@ -5,6 +5,8 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from plantroom.gateway.queue_schema import CONFIRMED
 from plantroom.gateway.salvage import Salvage, read, set_aside_in
 from plantroom.gateway.tables import move
@@ -133,5 +135,23 @@ def test_a_whole_file_gives_back_everything_that_was_not_confirmed(make_rig: Any
         assert [row.seq for row in rows] == list(range(500, COUNT + 10))
         assert [head for part in parts for head in part.heads] == [(lab.device(), 7, COUNT + 19)]
         assert [note for part in parts for note in part.notes] == [evicted(lab)]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("claimed", [(-(2**62), 2**63 - 1), (-(2**62), 0)])
+def test_an_id_that_a_damaged_page_claims_is_not_counted_up_to(
+    make_rig: Any, lab: Any, claimed: tuple[int, ...]
+) -> None:
+    async def scenario() -> None:
+        rig = make_rig()
+        await filled(rig, lab)
+        update = "UPDATE reading SET id = ? WHERE seq = ?"
+        values = list(zip(claimed, (COUNT - 1, 700), strict=True))
+        await rig.database.write(lambda sql: sql.executemany(update, values))
+        rig.close()
+        parts = list(read(rig.path, pickle.loads, TRUST_DOMAIN))
+        rows = [row for part in parts for intake in part.intakes for row in intake.rows]
+        assert sorted(row.seq for row in rows) == list(range(500, COUNT + 10))
 
     asyncio.run(scenario())
