@@ -6,7 +6,7 @@ import pytest
 from plantroom.lab import ledger
 from plantroom.lab.audit import Account, Page, compare
 from plantroom.lab.layout import Layout
-from plantroom.lab.replayed import Replayed
+from plantroom.lab.replayed import REST_S, Replayed
 from plantroom.wire.errors import CheckFailedError
 from plantroom.wire.ranges import RangeSet
 from tests.lab.conftest import DEVICES, Answers, latest
@@ -53,12 +53,39 @@ def test_it_is_stored_once_every_row_is(
     assert replayed.is_stored(lambda _text: None)
 
 
-def test_a_book_that_does_not_close_is_waited_for(
-    replayed: Replayed, web: Answers, monkeypatch: pytest.MonkeyPatch
+def test_a_book_that_does_not_close_is_waited_for_as_long_as_that_may_help(
+    layout: Layout, web: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    now = [0.0]
+    replayed = Replayed(layout, web.port, (DEVICE,), now_s=lambda: now[0])
     web.by_path["/api/latest"] = latest((DEVICE.name, True, DONE))
-    given(monkeypatch, [], [page([(0, 1), (3, 4)])])
+
+    def look(at_s: float, cloud: Iterable[Page], gateway: Iterable[Page] = ()) -> bool:
+        now[0] = at_s
+        given(monkeypatch, gateway, cloud)
+        return replayed.is_stored(lambda _text: None)
+
+    one_hole, two_holes = page([(0, 1), (3, 4)]), page([(0, 0), (2, 2), (4, 4)])
+    assert not look(0, [two_holes])
+    assert not look(REST_S, [one_hole])  # it moves
+    assert not look(REST_S + 1, [one_hole], [page([(0, 4)])])  # and comes again
+    assert not look(2 * REST_S, [one_hole])
+    assert not look(3 * REST_S - 1, [one_hole])
+    with pytest.raises(CheckFailedError, match=r"does not close: neither .*epoch 7, 2 to 2: see"):
+        look(3 * REST_S, [one_hole])
+
+
+def test_rows_that_no_book_knows_are_a_failed_check_in_the_end(
+    layout: Layout, web: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    replayed = Replayed(layout, web.port, (DEVICE,), now_s=lambda: now[0])
+    web.by_path["/api/latest"] = latest((DEVICE.name, True, DONE | {"rows": "6"}))
+    given(monkeypatch, [page([(0, 4)])], [page([(0, 4)])])
     assert not replayed.is_stored(lambda _text: None)
+    now[0] = REST_S
+    with pytest.raises(CheckFailedError, match="1 of 6 rows are not in the store"):
+        replayed.is_stored(lambda _text: None)
 
 
 def test_rows_that_were_evicted_are_a_failed_check(
