@@ -135,29 +135,38 @@ def test_an_agent_that_speaks_and_is_gone_at_once_was_heard_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
     run: Callable[..., object],
 ) -> None:
+    """Its words and its end are both there when the loop, busy until then, looks."""
     monkeypatch.setattr(workload_api, "wait_s", lambda *_, **__: 0.005)
-    svids = [issue_svid(building, sensor_id, ttl_s=600) for _ in range(20)]
-    ready, told = threading.Event(), 0
+    svids = [issue_svid(building, sensor_id, ttl_s=600) for _ in range(3)]
+    ready, asked, busy, gone = (threading.Event() for _ in range(4))
 
     def speak() -> None:
-        nonlocal told
         with contextlib.closing(unix_socket.bind(path, mode=0o600)) as listener:
             listener.listen()
             listener.settimeout(20)
             ready.set()
             for svid in svids:
                 with contextlib.closing(listener.accept()[0]) as link:
+                    assert link.recv(1)  # what it leaves unread makes its end a reset
+                    asked.set()
+                    assert busy.wait(20)
+                    busy.clear()
                     data = message(response(offer(svid, building)))
-                    link.sendall(frame(4, 0, 0) + frame(1, 0x4, 1, b"\x88"))
-                    link.sendall(frame(0, 0, 1, data))
-                told += 1
+                    link.sendall(frame(4, 0, 0) + frame(1, 0x4, 1, b"\x88") + frame(0, 0, 1, data))
+                gone.set()
 
     async def scenario() -> None:
         source = WorkloadApiSource(path, sensor_id)
         running = asyncio.create_task(source.run())
-        await eventually(lambda: told == len(svids) or running.done())
+        for number, svid in enumerate(svids):
+            await eventually(lambda: asked.is_set() or running.done())
+            asked.clear()
+            busy.set()
+            assert gone.wait(20)  # holds the loop up
+            gone.clear()
+            async with asyncio.timeout(20):
+                assert (await source.changed(number)).svid == svid
         assert not running.done()
-        assert source.current().svid in svids
         running.cancel()
 
     thread = threading.Thread(target=speak)
@@ -165,6 +174,58 @@ def test_an_agent_that_speaks_and_is_gone_at_once_was_heard_all_the_same(
     assert ready.wait(20)
     run(scenario())
     thread.join(20)
+
+
+class Ended:
+    """A writer as uvloop's once its connection has ended: to write is an error then."""
+
+    def __init__(self) -> None:
+        self._ended = False
+
+    def write(self, _data: bytes) -> None:
+        if self._ended:
+            raise RuntimeError("the handler is closed")
+        self._ended = True  # with the request: what follows has been read already
+
+    def is_closing(self) -> bool:
+        return self._ended
+
+    def close(self) -> None:
+        return
+
+    async def wait_closed(self) -> None:
+        raise ConnectionResetError
+
+
+def test_an_agent_that_cannot_be_answered_any_more_ends_no_process(
+    path: Path, building: Authority, sensor_id: SpiffeId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    svids = [issue_svid(building, sensor_id, ttl_s=600) for _ in range(2)]
+    left = iter(svids)
+    monkeypatch.setattr(workload_api, "wait_s", lambda *_, **__: 0.005)
+    monkeypatch.setattr(unix_socket, "dial", lambda *_, **__: None)
+
+    async def connect(**_: object) -> tuple[asyncio.StreamReader, Ended]:
+        svid = next(left, None)
+        if svid is None:
+            raise ConnectionRefusedError
+        reader = asyncio.StreamReader()
+        reader.feed_data(frame(4, 0, 0) + frame(1, 0x4, 1, b"\x88"))
+        reader.feed_data(frame(0, 0, 1, message(response(offer(svid, building)))))
+        reader.feed_eof()
+        return reader, Ended()
+
+    monkeypatch.setattr(asyncio, "open_unix_connection", connect)
+
+    async def scenario() -> None:
+        source = WorkloadApiSource(path, sensor_id)
+        running = asyncio.create_task(source.run())
+        await eventually(lambda: source.renewals().failures > len(svids) or running.done())
+        assert not running.done()
+        assert source.current().svid == svids[-1]
+        running.cancel()
+
+    asyncio.run(scenario())
 
 
 def test_an_agent_that_hangs_holds_nobody_up(
