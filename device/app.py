@@ -20,9 +20,10 @@ from plantroom.device.dispatch import Dispatch, Rules
 from plantroom.device.health import Health, Parts
 from plantroom.device.identity import IdentityKeeper
 from plantroom.device.journal import Journal
-from plantroom.device.outbox import Outbox
+from plantroom.device.outbox import MIGRATIONS, Outbox
 from plantroom.device.policy import CallPolicy, ask_gateway
 from plantroom.device.ring import Limits
+from plantroom.device.salvage import bring_back
 from plantroom.device.sampler import Sampler
 from plantroom.device.session import Target
 from plantroom.device.settings import DeviceSettings, host_port
@@ -175,7 +176,8 @@ def _outbox(settings: DeviceSettings, clock: Clock, journal: Journal) -> Outbox:
         return opened()
     except StorageCorruptError as error:
         aside = set_aside(path, str(clock.wall_us() // 1_000_000))
-        journal.error(f"{error}; it is now {aside.name}, and a new one was begun")
+        back = bring_back(aside, path, MIGRATIONS)
+        journal.error(f"{error}; it is now {aside.name}, a new one has {back} readings of it")
         return opened()
 
 

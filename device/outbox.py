@@ -7,6 +7,7 @@ asyncio. Source: the delivery rules in docs/architecture.md, hop 1.
 
 import sqlite3
 import threading
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +19,7 @@ from plantroom.device.ring import (
     GONE_NOTES_MAX,
     NOTES_SAY_MORE,
     PARKED,
+    ROWS_SAY_WHETHER_WHOLE,
     SCHEMA,
     SENT,
     UNSENT,
@@ -33,7 +35,7 @@ from plantroom.wire.errors import StorageCorruptError
 from plantroom.wire.reading import KEY_MAX, Reading
 from plantroom.wire.sqlite import connect, translated
 
-MIGRATIONS = {"outbox": (SCHEMA, NOTES_SAY_MORE)}
+MIGRATIONS = {"outbox": (SCHEMA, NOTES_SAY_MORE, ROWS_SAY_WHETHER_WHOLE)}
 EPOCH_RANDOM_BITS = 20
 EPOCHS_KEPT = 16
 # WAL and FULL: a commit took 0.16 ms here, 0.85 ms with TRUNCATE, which syncs twice more.
@@ -201,6 +203,7 @@ class Outbox:
                     readings.append(reading)
                 if one.position is not None:
                     self._remember("position", one.position)
+                    self._remember("position_crc", zlib.crc32(one.position.encode()))
                 consumed += 1
             self._keep_time(readings, at_us)
             self._ring.expire(ran_us, at_us)

@@ -5,6 +5,7 @@ acknowledged leaves a tombstone. Runs inside its caller's transaction, on its ca
 """
 
 import sqlite3
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -33,7 +34,8 @@ ALTER TABLE note ADD COLUMN kind TEXT NOT NULL DEFAULT 'evicted';
 ALTER TABLE note ADD COLUMN offset_us INTEGER;
 CREATE TABLE timeless(epoch INTEGER PRIMARY KEY, boot TEXT NOT NULL);
 """
-UNSENT, PARKED, SENT = 0, 1, 2
+ROWS_SAY_WHETHER_WHOLE = "ALTER TABLE reading ADD COLUMN crc INTEGER;"
+UNSENT, PARKED, SENT = STATES = 0, 1, 2
 GONE_NOTES_MAX = 1000
 NOTES_IN_THE_AIR_MAX = 64
 
@@ -131,8 +133,8 @@ class Ring:
     def add(self, reading: Reading, pack: bytes, ran_us: int) -> None:
         """Put a new reading in; `make_room` comes afterwards."""
         self._db.execute(
-            "INSERT INTO reading VALUES(?, ?, ?, ?, ?, ?)",
-            (reading.epoch, reading.seq, UNSENT, len(pack), ran_us, pack),
+            "INSERT INTO reading VALUES(?, ?, ?, ?, ?, ?, ?)",
+            (reading.epoch, reading.seq, UNSENT, len(pack), ran_us, pack, zlib.crc32(pack)),
         )
         self.counts = self.counts.moved(UNSENT, 1, len(pack))
 

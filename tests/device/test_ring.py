@@ -3,7 +3,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from plantroom.device.ring import NOTES_SAY_MORE, PARKED, SCHEMA, SENT, UNSENT, Limits, Ring
+from plantroom.device.ring import (
+    NOTES_SAY_MORE,
+    PARKED,
+    ROWS_SAY_WHETHER_WHOLE,
+    SCHEMA,
+    SENT,
+    UNSENT,
+    Limits,
+    Ring,
+)
 from plantroom.wire import senml
 from plantroom.wire.reading import Reading
 from tests.device.stand_ins import DEVICE, NOW_US, sample
@@ -14,7 +23,7 @@ EPOCH = 7
 @pytest.fixture
 def db() -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    connection.executescript(SCHEMA + NOTES_SAY_MORE)
+    connection.executescript(SCHEMA + NOTES_SAY_MORE + ROWS_SAY_WHETHER_WHOLE)
     connection.execute("INSERT INTO epoch VALUES(?, 0, 0)", (EPOCH,))
     yield connection
     connection.close()
