@@ -24,16 +24,18 @@ OTHER = SpiffeId("building-1.smart.local", "agent/energy-001")
 
 
 class JumpingClock:
-    """This machine's clocks, moved forward by as much as a test says."""
+    """This machine's clocks, stopped: a test moves them, and nothing else does."""
 
     def __init__(self) -> None:
         self.ahead_us = 0
+        self._wall_us = SystemClock().wall_us()
+        self._monotonic_us = SystemClock().monotonic_us()
 
     def wall_us(self) -> int:
-        return SystemClock().wall_us() + self.ahead_us
+        return self._wall_us + self.ahead_us
 
     def monotonic_us(self) -> int:
-        return SystemClock().monotonic_us() + self.ahead_us
+        return self._monotonic_us + self.ahead_us
 
     def jump(self, seconds: float) -> None:
         self.ahead_us += int(seconds * 1_000_000)
@@ -154,6 +156,13 @@ async def running(  # noqa: PLR0913 -- the parts of a broker
             yield live
         finally:
             live.close_clients()
+
+
+async def ticked(live: Live) -> None:
+    """Wait until the broker has looked at its clock again, and at its connections."""
+    engine = live.broker._engine
+    assert engine.now_us < live.clock.monotonic_us(), "the test has moved the clock"
+    await until(lambda: engine.now_us == live.clock.monotonic_us(), "a tick")
 
 
 Frame = tuple[int, bytes]

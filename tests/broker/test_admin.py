@@ -187,20 +187,16 @@ def test_what_is_no_question_is_answered_so(line: bytes, tmp_path: Path) -> None
 def test_line_without_end_and_silence_do_no_harm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(admin, "TIMEOUT_S", 0.2)
-
     async def scenario() -> None:
         path = tmp_path / "broker.sock"
         async with administered(made(), path):
             assert await asked(path, b"x" * (2 * LINE_BYTES_MAX)) == []
-            silent = [await asyncio.open_unix_connection(str(path)) for _ in range(6)]
-            for reader, writer in silent:
-                assert await reader.read() == b""
-                writer.close()
-
-            async def answers() -> bool:
-                return await asked(path, b'{"ask":"sessions"}') == [{"end": 0}]
-
-            assert await answers()
+            with monkeypatch.context() as hasty:
+                hasty.setattr(admin, "TIMEOUT_S", 0.2)
+                silent = [await asyncio.open_unix_connection(str(path)) for _ in range(6)]
+                for reader, writer in silent:
+                    assert await reader.read() == b""
+                    writer.close()
+            assert await asked(path, b'{"ask":"sessions"}') == [{"end": 0}]
 
     asyncio.run(scenario())

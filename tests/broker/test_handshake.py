@@ -154,12 +154,13 @@ def test_session_of_one_principal_cannot_be_reached_by_another() -> None:
         who = {"now": HVAC}
 
         async def as_(spiffe_id: Any, raw: Raw, live: Any, **options: Any) -> bytes:
-            await until(lambda: any(c.opened_us for c in live.broker._engine.connections))
-            for connection in live.broker._engine.connections:
-                if connection.peer.principal is None:
-                    connection.peer.principal = Principal(
-                        spiffe_id=spiffe_id, serial="1", not_after_s=1 << 40
-                    )
+            def new() -> Any:
+                return [c for c in live.broker._engine.connections if c.peer.principal is None]
+
+            (connection,) = await until(new, "the connection of the next one")
+            connection.peer.principal = Principal(
+                spiffe_id=spiffe_id, serial="1", not_after_s=1 << 40
+            )
             return (await raw.connect("shared", **options))[1]
 
         async with running() as live:

@@ -24,7 +24,10 @@ from tests.broker.harness import (
     until,
 )
 
-QUICK_S = 5.0  # for work that takes a tenth of it on this machine when nothing else runs
+QUICK_S = 5.0  # of this process's own time, for work that takes a tenth of it
+LINGER_S = (
+    2.0  # after which a connection that the broker has closed is gone, whatever its client does
+)
 
 
 def limited(**some: Any) -> BrokerLimits:
@@ -66,6 +69,7 @@ def test_connect_that_does_not_come_whole_in_time_is_not_waited_for() -> None:
             live.clock.jump(11)
             for raw in raws:
                 assert await raw.closed()
+            live.clock.jump(LINGER_S)
             await until(lambda: len(live.broker._engine.doorway) == 0)
             assert hits(live, "handshake_timeout_s") == 3
             await served(live)
@@ -105,6 +109,7 @@ def test_half_open_connection_is_found_by_keep_alive_and_by_tcp() -> None:
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 44
             live.clock.jump(31)
             await until(lambda: live.broker._engine.counters.keepalive_timeouts == 1)
+            live.clock.jump(LINGER_S)
             await until(lambda: not live.broker._engine.connections)
 
     asyncio.run(scenario())
@@ -219,14 +224,14 @@ def test_many_tiny_packets_do_not_keep_others_waiting() -> None:
             other = await live.client("other")
             flood = await live.client("flood")
             flood.send(b"\xc0\x00" * 200_000)
-            started_s = time.monotonic()
+            started_s = time.process_time()
             longest_s = 0.0
             for _ in range(20):
-                before_s = time.monotonic()
+                before_s = time.process_time()
                 assert await other.silent()
-                longest_s = max(longest_s, time.monotonic() - before_s)
+                longest_s = max(longest_s, time.process_time() - before_s)
             assert longest_s < QUICK_S, f"{longest_s:.2f} s"
-            assert time.monotonic() - started_s < 2 * QUICK_S
+            assert time.process_time() - started_s < 2 * QUICK_S
             flood.cut()
             await served(live)
 
@@ -239,7 +244,7 @@ def test_user_properties_by_the_thousand_cost_little_and_are_refused(kind: str) 
         pairs = (("", ""),) * (50_000 if kind != "publish" else 100_000)
         bomb: dict[int, Any] = {Property.USER: pairs}
         async with running() as live:
-            started_s = time.monotonic()
+            started_s = time.process_time()
             if kind == "publish":
                 raw = await live.client(version=5)
                 raw.publish("a", properties=bomb)
@@ -251,7 +256,7 @@ def test_user_properties_by_the_thousand_cost_little_and_are_refused(kind: str) 
                     mine = {"will": ("w", b"", 0, False), "will_properties": bomb}
                 _, body = await raw.connect(version=5, **mine)
                 assert body[1] == Code.QUOTA_EXCEEDED
-            assert time.monotonic() - started_s < QUICK_S
+            assert time.process_time() - started_s < QUICK_S
             assert hits(live, "user_properties_max") == 1
             await served(live)
 
@@ -315,11 +320,11 @@ def test_wildcards_as_bad_as_a_session_may_have_them_cost_a_bounded_time() -> No
                     (topic_filter, 0), properties={Property.SUBSCRIPTION_ID: number}
                 )
             tree = live.broker._engine.tree
-            started_s = time.monotonic()
+            started_s = time.process_time()
             for number in range(20):
                 match = tree.match("/".join("a" * 9) + f"/{number}")
                 assert len(match.entries[0][1].identifiers) == 500
-            assert time.monotonic() - started_s < QUICK_S
+            assert time.process_time() - started_s < QUICK_S
             raw.send(b"\xe0\x00")
             await served(live)
 

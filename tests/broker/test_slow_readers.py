@@ -3,8 +3,8 @@
 import asyncio
 import socket
 
-from tests.broker.harness import Raw, running, subscribe, until
-from tests.broker.test_robustness import hits, limited, served
+from tests.broker.harness import Raw, running, subscribe, ticked, until
+from tests.broker.test_robustness import LINGER_S, hits, limited, served
 
 
 def narrow(raw: Raw) -> None:
@@ -31,6 +31,7 @@ def test_answers_that_nobody_reads_have_a_bound() -> None:
                     most = max(most, connection.unread_bytes)
             assert most <= 65_536 + 2 * 65_535, "at most one answer over it"
             assert hits(live, "outbound_bytes_max") == 1
+            live.clock.jump(LINGER_S)
             await until(lambda: not live.broker._engine.connections)
             await served(live)
 
@@ -54,7 +55,7 @@ def test_client_that_stops_reading_is_cut_off_but_a_slow_reader_of_a_burst_is_no
             reader.writer.transport.resume_reading()  # type: ignore[attr-defined]
             assert [first for first, _ in await reader.frames(401)].count(0x31) == 400
             live.clock.jump(5)
-            await asyncio.sleep(0.3)  # a look at it, and then at the same again
+            await ticked(live)  # a look at it, and then at the same again
             live.clock.jump(11)
             await until(lambda: engine.counters.slow_consumers == 1)
             assert await reader.silent()
