@@ -20,7 +20,6 @@ from plantroom.wire.spiffe import SpiffeId
 from tests.fakes.handshakes import meet
 
 DOMAIN = "building-1.smart.local"
-NOW_S = int(dt.datetime.now(dt.UTC).timestamp())
 
 
 class Corporate:
@@ -232,15 +231,16 @@ def test_another_buildings_authority_under_the_same_root_cannot_speak_for_this_o
     key = certificates.new_key()
     victim = SpiffeId.parse(f"spiffe://{DOMAIN}/agent/gateway")
     order = certificates.Order(spiffe_id=victim, public_key=key.public_key(), ttl_s=600)
-    leaf = certificates.svid(order, issuer=theirs, key=neighbour, now_s=NOW_S)
+    now_s = int(dt.datetime.now(dt.UTC).timestamp())
+    leaf = certificates.svid(order, issuer=theirs, key=neighbour, now_s=now_s)
     forged = issue_svid(building, victim, ttl_s=60)
     shown = type(forged)(
         spiffe_id=victim,
         chain_pem=pem(leaf, theirs),
         key_pem=certificates.key_pem(key),
         serial="1",
-        not_before_s=NOW_S,
-        not_after_s=NOW_S + 600,
+        not_before_s=now_s,
+        not_after_s=now_s + 600,
     )
     common = type(building.bundle())(
         trust_domain=DOMAIN,

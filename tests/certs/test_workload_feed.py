@@ -137,7 +137,7 @@ def test_our_own_server_serves_it_and_renews_it_in_time(
     ):
         with pytest.raises(RefusedError, match="no identity issued"):
             feed.renew()
-        registry.create(sensor_id, selectors=(f"unix:uid:{os.geteuid()}",), ttl_s=4)
+        registry.create(sensor_id, selectors=(f"unix:uid:{os.geteuid()}",), ttl_s=8)
         first = next_identity(feed)
         assert set(first.bundles) == {building.trust_domain, cloud.trust_domain}
         second = next_identity(feed, first.revision)
