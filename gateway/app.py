@@ -134,7 +134,7 @@ async def _opened(settings: GatewaySettings, folder: StateFolder) -> AsyncIterat
         queue = Queue(
             database,
             life,
-            limits_of(settings),
+            limits_of(settings, disk_bytes=folder.disk_bytes()),
             disk_free=folder.disk_free,
             set_aside=set_aside_in(folder.queue),
         )

@@ -18,6 +18,7 @@ from plantroom.wire import spans
 from plantroom.wire.ranges import runs
 
 Policy = Literal["reject", "oldest", "newest"]
+_DISK_SHARE = 8
 _LOW_WATER = 0.97  # a refusal ends once the queue has drained to this share of its limits
 
 
@@ -34,14 +35,21 @@ class Limits:
     history_bytes_max: int = 1 << 62
 
 
-def limits_of(settings: GatewaySettings) -> Limits:
-    """Return the queue's limits in its own units."""
+def limits_of(settings: GatewaySettings, *, disk_bytes: int | None = None) -> Limits:
+    """Return the queue's limits in its own units, of a disk that has so many bytes in all.
+
+    What has to stay free is never more than a share of the disk: of a small one nothing would be
+    left to use.
+    """
     queue = settings.queue
+    free_min = queue.disk_free_bytes_min
+    if disk_bytes is not None:
+        free_min = min(free_min, disk_bytes // _DISK_SHARE)
     return Limits(
         readings_max=queue.readings_max,
         bytes_max=queue.bytes_max,
         age_us_max=int(queue.age_s_max * 1_000_000),
-        disk_free_bytes_min=queue.disk_free_bytes_min,
+        disk_free_bytes_min=free_min,
         policy=queue.policy,  # type: ignore[arg-type]  # checked by its choices
         quarantine_bytes_max=queue.quarantine_bytes_max,
         history_bytes_max=queue.history_bytes_max,

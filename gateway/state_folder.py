@@ -5,10 +5,17 @@ import shutil
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from plantroom.broker.admin import SOCKET
 from plantroom.wire.errors import StorageError
 from plantroom.wire.state_lock import held
+
+
+class _Disk(NamedTuple):
+    total: int
+    used: int
+    free: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +71,15 @@ class StateFolder:
 
     def disk_free(self) -> int:
         """Return the bytes that are free on this disk."""
+        return self._disk().free
+
+    def disk_bytes(self) -> int:
+        """Return the bytes that this disk has in all."""
+        return self._disk().total
+
+    def _disk(self) -> _Disk:
         try:
-            return shutil.disk_usage(self.root).free
+            return _Disk(*shutil.disk_usage(self.root))
         except OSError as error:
             raise StorageError(
                 f"the state folder is gone: {error.strerror}",

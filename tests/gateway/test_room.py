@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from plantroom.gateway.queue_schema import CONFIRMED
-from plantroom.gateway.room import is_full
+from plantroom.gateway.room import is_full, limits_of
+from plantroom.gateway.settings import read
 from plantroom.gateway.tables import Depth
 
 
@@ -132,6 +133,14 @@ def test_a_short_disk_refuses_and_gives_up_history(make_rig: Any, lab: Any) -> N
         assert await rig.queue.tidy() is False
 
     asyncio.run(scenario())
+
+
+def test_a_small_disk_is_used_too() -> None:
+    settings = read(None, {})
+    wanted = settings.queue.disk_free_bytes_min
+    assert limits_of(settings).disk_free_bytes_min == wanted
+    assert limits_of(settings, disk_bytes=1 << 40).disk_free_bytes_min == wanted
+    assert limits_of(settings, disk_bytes=24 << 20).disk_free_bytes_min == 3 << 20
 
 
 def test_full_has_a_high_and_a_low_mark(lab: Any) -> None:
