@@ -98,19 +98,10 @@ class FastPath:
         while have - position >= 2 and data[position] == 0x32:
             length, at = data[position + 1], position + 2
             if length > 127:
-                length &= 127
-                shift = 7
-                while at < have and shift < 28:
-                    byte = data[at]
-                    at += 1
-                    length |= (byte & 127) << shift
-                    shift += 7
-                    if byte < 128:
-                        break
+                if at < have and 0 < data[at] < 128:
+                    length, at = length & 127 | data[at] << 7, at + 1
                 else:
-                    break
-                if not byte:  # padded
-                    break
+                    length, at = _long(data, position + 1, have)
             end = at + length
             if end > have or end - position > limit or length < 4:
                 break
@@ -132,12 +123,18 @@ class FastPath:
                     self._add(data[start:position], offsets, match, tapped=tapped)
                     offsets = []
                 start, match, tapped = position, route.match, route.tapped
-            offsets.append(topic_end - start)
+            at = topic_end - start
+            offsets.append(at)
             numbers.append(number)
+            head, size = data[position:topic_end], end - position
             position = end
+            if end < have and data.startswith(head, end):
+                more = _alike(data, end, head, size, v5=v5)
+                position += size * len(more)
+                numbers += more
+                offsets += range(at + size, at + size * len(more) + 1, size)
         if numbers:
-            whole = start == 0 and position == have
-            self._add(data if whole else data[start:position], offsets, match, tapped=tapped)
+            self._add(data[start:position], offsets, match, tapped=tapped)
             self._acknowledge(numbers, position - first)
         return position
 
@@ -226,6 +223,36 @@ class FastPath:
                 self._blocks.clear()
             self._blocks[block] = known
         return known
+
+
+def _long(data: bytes, at: int, have: int) -> tuple[int, int]:
+    """Read a length of several bytes; return it (0: not complete, or padded) and where it ends."""
+    length = shift = 0
+    while at < have and shift < 28:
+        byte = data[at]
+        at += 1
+        length |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return (length if byte else 0), at
+    return 0, at
+
+
+def _alike(data: bytes, position: int, head: bytes, size: int, *, v5: bool) -> list[bytes]:
+    """Return the packet ids of whole publishes of this size and head, from `position` on.
+
+    A burst is often of one size on one topic: nothing else has to be looked at then.
+    """
+    numbers: list[bytes] = []
+    have = len(data)
+    while position + size <= have and data.startswith(head, position):
+        at = position + len(head)
+        number = data[at : at + 2]
+        if number == b"\0\0" or (v5 and data[at + 2]):  # or it has properties
+            break
+        numbers.append(number)
+        position += size
+    return numbers
 
 
 def count_unanswered(connection: Sender, count: int) -> None:
