@@ -35,7 +35,7 @@ from plantroom.wire.errors import ConfigError, UnreachableError
 
 SENSORS: Final = 3
 ROWS_PER_S: Final = 10.0  # of each sensor
-READY_S: Final = 120.0
+READY_S: Final = 200.0  # more than `up` itself waits
 CALM_S: Final = 240.0  # for everything to arrive, beyond the storm's own length
 STOP_S: Final = 60.0
 JUDGE_S: Final = 900.0

@@ -22,7 +22,7 @@ from plantroom.lab.workload import Sockets
 from plantroom.lab.workload_people import PeopleKeeper
 from plantroom.wire.errors import StorageError, UnreachableError
 
-READY_S = 60.0
+READY_S = 120.0
 READY_S_PER_DEVICE = 2.0
 IDENTITIES_S = 180.0  # entries may be made, and agents started, while `up` waits
 DISPENSABLE_S = 15.0  # an agent hears of an entry within seconds
@@ -207,7 +207,7 @@ class _Life:
                 await self._devices_online()
         except TimeoutError:
             raise UnreachableError(
-                f"not ready within {patience_s:g} s: {self._waiting_for} is missing",
+                f"not ready within {patience_s:g} s, missing: {self._waiting_for}",
                 where=str(self._layout.state),
                 remedy="read its log in the folder logs there",
             ) from None
