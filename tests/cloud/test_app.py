@@ -28,7 +28,7 @@ from tests.fakes.ports import free_port
 TRUST_DOMAIN = "smart-building.cloud"
 FRONT = SpiffeId(TRUST_DOMAIN, "agent/front")
 UPLINK = SpiffeId(TRUST_DOMAIN, f"gateway/{SITE}")
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 @dataclass

@@ -56,7 +56,7 @@ class Desk:
         )
         topic = f"v1/{site}/call/ingestion/{capability}/{caller}"
         self.calls.offer(Message(topic=topic, payload=envelope.encode(call)), caller)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             reply: Reply = envelope.decode((await self.replies.get()).payload, Reply)
         return reply
 

@@ -25,7 +25,7 @@ from plantroom.wire.link import Message
 from tests.fakes.deliveries import delivery, reading
 
 TRUST_DOMAIN = "smart-building.cloud"
-WAIT_S = 15.0
+WAIT_S = 60.0
 
 
 @dataclass

@@ -22,7 +22,7 @@ from tests.cloud.test_service_link import serving
 from tests.fakes.ota_author import Author, read
 from tests.fakes.ota_cloud import SITE, OtaCloud, manifest, upload
 
-WAIT_S = 15.0
+WAIT_S = 60.0
 
 
 def test_a_published_manifest_is_answered_by_a_head(tmp_path: Path) -> None:

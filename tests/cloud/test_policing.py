@@ -25,7 +25,7 @@ def test_the_folder_holds_an_svid_of_the_server_and_the_clouds_root_alone(tmp_pa
 
     async def scenario() -> None:
         task = asyncio.create_task(policing.keep(authority, OPA, folder))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (folder / "cert.pem").exists():  # noqa: ASYNC110 -- written by a thread
                 await asyncio.sleep(0.01)
         task.cancel()

@@ -21,7 +21,7 @@ from plantroom.wire.errors import UnreachableError
 from plantroom.wire.link import Message
 
 TRUST_DOMAIN = "smart-building.cloud"
-WAIT_S = 15.0
+WAIT_S = 60.0
 
 
 @contextlib.asynccontextmanager

@@ -105,7 +105,7 @@ def test_a_wal_that_cannot_be_truncated_ends_nothing(
             await asyncio.Event().wait()
 
         monkeypatch.setattr(store._database, "checkpoint", checkpoint)
-        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
             stage = tasks.create_task(store.run())
             await tries[-1].wait()
             stage.cancel()
@@ -146,7 +146,7 @@ def test_damage_that_a_look_up_finds_ends_the_store_so_that_it_is_set_aside(tmp_
             with pytest.raises(StorageCorruptError):
                 await store.latest()
             with pytest.raises(StorageCorruptError) as caught:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     await store.run()
             assert caught.value.where == str(path)
         finally:

@@ -134,12 +134,12 @@ class Gateway:
         thread = threading.Thread(target=run, name="gateway")
         thread.start()
         try:
-            assert ready.wait(10)
+            assert ready.wait(60)
             yield self
         finally:
             self._stop()
-            assert done.wait(10)
-            thread.join(10)
+            assert done.wait(60)
+            thread.join(60)
 
     def _make(self) -> Broker:
         return Broker(
@@ -183,7 +183,7 @@ class Gateway:
             done.set()
 
         loop.call_soon_threadsafe(run)
-        assert done.wait(10)
+        assert done.wait(60)
 
     def call(self, capability: str, *, key: str = "", name: str = "c1") -> Reply:
         """Ask the device, and wait for its answer."""
@@ -193,7 +193,7 @@ class Gateway:
         call = Call(
             id=name,
             reply_to=f"v1/building-1/reply/tester/{name}",
-            timeout_s=10,
+            timeout_s=60,
             idempotency_key=key,
             data={},
         )
@@ -203,10 +203,10 @@ class Gateway:
         )
         asyncio.run_coroutine_threadsafe(
             broker.publish(message, publisher="spiffe://td/tester"), loop
-        ).result(10)
+        ).result(60)
         found = until(
             lambda: [reply for reply in self.replies if reply.id == name],
-            deadline_s=10,
+            deadline_s=60,
             what="a reply",
         )
         return found[0]

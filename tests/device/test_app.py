@@ -1,3 +1,4 @@
+import contextlib
 import http.client
 import json
 import signal
@@ -16,6 +17,7 @@ from tests.fakes.waiting import until
 
 CSV = '"date","Temperature","Humidity","Light","CO2","HumidityRatio","Occupancy"\n'
 ROWS = 600
+MANY = 20_000  # that a sensor of 100 readings a second does not have in a test's time
 
 
 @pytest.fixture
@@ -57,7 +59,7 @@ def finished(config: Path) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "plantroom.device", str(config)],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
 
@@ -73,21 +75,25 @@ def test_simulated_sensor_serves_and_stops_cleanly(tmp_path: Path, gateway: Gate
             metrics="enabled = true",
         )
         with agent(config) as process:
-            until(lambda: len(gateway.readings) >= 5, deadline_s=15)
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            connection.request("GET", "/metrics")
-            assert b"plantroom_device_link_up 1" in connection.getresponse().read()
-            connection.close()
+            until(lambda: len(gateway.readings) >= 5, deadline_s=60)
+            until(lambda: b"plantroom_device_link_up 1" in metrics(port), deadline_s=60)
             fresh = gateway.call("read_sensors")
             names = set(fresh.data["reading"]["points"])
             assert names == {"temperature", "humidity", "fan_speed", "fan_status", "power_mode"}
             key = (fresh.data["reading"]["epoch"], fresh.data["reading"]["seq"])
-            until(lambda: key in gateway.readings, deadline_s=10)
+            until(lambda: key in gateway.readings, deadline_s=60)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(15) == 0
-        until(lambda: not gateway.presences[-1].online, deadline_s=5)
+            assert process.wait(60) == 0
+        until(lambda: not gateway.presences[-1].online, deadline_s=60)
         seqs = [seq for _, seq in sorted(gateway.readings)]
         assert seqs == list(range(len(seqs)))
+
+
+def metrics(port: int) -> bytes:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    with contextlib.closing(connection):
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read()
 
 
 def recording(folder: Path) -> Path:
@@ -118,18 +124,18 @@ def test_replay_survives_kill_9_and_says_when_everything_has_arrived(
         for turn in range(3):
             before = len(gateway.readings)
             with agent(config) as process:
-                until(lambda n=before: len(gateway.readings) > n + 60, deadline_s=20)  # type: ignore[misc]
+                until(lambda n=before: len(gateway.readings) > n + 60, deadline_s=60)  # type: ignore[misc]
                 process.kill()
-                process.wait(10)
+                process.wait(60)
             assert turn < 3
         with agent(config) as process:
             until(
                 lambda: gateway.presences and gateway.presences[-1].info.get("replay") == "done",
-                deadline_s=30,
+                deadline_s=60,
             )
             info = gateway.presences[-1].info
             process.send_signal(signal.SIGINT)
-            assert process.wait(15) == 0
+            assert process.wait(60) == 0
             assert process.stderr is not None
             assert f"office.csv:{ROWS + 2}:5: date" in process.stderr.read()
     values = [
@@ -146,10 +152,10 @@ def test_replay_survives_kill_9_and_says_when_everything_has_arrived(
 def test_replay_waits_while_nobody_takes_its_rows(tmp_path: Path, gateway: Gateway) -> None:
     config = replay(tmp_path, gateway)
     with agent(config) as process:
-        until((tmp_path / "state" / "outbox.db").exists, deadline_s=10)
-        until(lambda: _rows(tmp_path) == 40, deadline_s=10)
+        until((tmp_path / "state" / "outbox.db").exists, deadline_s=60)
+        until(lambda: _rows(tmp_path) == 40, deadline_s=60)
         process.kill()
-        process.wait(10)
+        process.wait(60)
     outbox = open_outbox(tmp_path / "state" / "outbox.db", readings_max=40)
     assert json.loads(outbox.position or "{}")["rows"] == 40
     assert outbox.counts.evicted == {}
@@ -171,7 +177,7 @@ def _rows(folder: Path) -> int:
 def test_state_folder_in_use_is_one_clear_line(tmp_path: Path, gateway: Gateway) -> None:
     config = configure(tmp_path, gateway)
     with agent(config) as process:
-        until((tmp_path / "state" / "outbox.db").exists, deadline_s=10)
+        until((tmp_path / "state" / "outbox.db").exists, deadline_s=60)
         second = finished(config)
         assert second.returncode == 1
         assert second.stderr == (
@@ -194,9 +200,9 @@ def test_damaged_outbox_is_set_aside_and_service_goes_on(tmp_path: Path, gateway
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "outbox.db").write_bytes(b"no database at all" * 1000)
     with gateway.serving(), agent(configure(tmp_path, gateway)) as process:
-        until(lambda: gateway.readings, deadline_s=15)
+        until(lambda: gateway.readings, deadline_s=60)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(15) == 0
+        assert process.wait(60) == 0
         assert process.stderr is not None
         assert "outbox.db.damaged-" in process.stderr.read()
     (aside,) = (tmp_path / "state").glob("outbox.db.damaged-*")
@@ -261,13 +267,15 @@ def test_agent_imports_only_what_it_needs(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_outbox_of_a_killed_agent_can_be_opened(tmp_path: Path, gateway: Gateway) -> None:
-    config = configure(tmp_path, gateway, sampling="speed = 6000.0")
+    config = configure(
+        tmp_path, gateway, sampling="speed = 6000.0", buffer=f"readings_max = {MANY}"
+    )
     with agent(config) as process:
-        until((tmp_path / "state" / "outbox.db").exists, deadline_s=10)
-        until(lambda: _rows(tmp_path) > 20, deadline_s=10)
+        until((tmp_path / "state" / "outbox.db").exists, deadline_s=60)
+        until(lambda: _rows(tmp_path) > 20, deadline_s=60)
         process.kill()
-        process.wait(10)
-    outbox = open_outbox(tmp_path / "state" / "outbox.db")
-    seqs = [reading.seq for reading in outbox.waiting(1000)]
+        process.wait(60)
+    outbox = open_outbox(tmp_path / "state" / "outbox.db", readings_max=MANY)
+    seqs = [reading.seq for reading in outbox.waiting(MANY)]
     assert seqs == list(range(len(seqs)))
     outbox.close()

@@ -53,7 +53,7 @@ def shake_hands(server: Identity, client: ssl.SSLContext) -> None:
             with socket.create_connection(listener.getsockname(), 10) as plain:
                 client.wrap_socket(plain).close()
         finally:
-            served.result(10)
+            served.result(60)
 
 
 @pytest.mark.parametrize("lightweight", [True, False])

@@ -149,11 +149,11 @@ def test_thread_wakes_when_there_is_room_and_ends_when_asked(tmp_path: Path) -> 
     thread = threading.Thread(target=sampler.run)
     thread.start()
     for value in (1, 2, 3):
-        until(lambda: outbox.counts.unsent, deadline_s=5)
+        until(lambda: outbox.counts.unsent, deadline_s=60)
         (reading,) = outbox.take(1, 10**6)
         assert reading.points[0].value == value
         outbox.sent((reading,))
     sampler.stop()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
     outbox.close()

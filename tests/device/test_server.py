@@ -51,7 +51,7 @@ def serving(
         yield server
     finally:
         server.stop_soon()
-        thread.join(10)
+        thread.join(60)
         server.server_close()
 
 
@@ -84,10 +84,10 @@ def test_more_connections_than_allowed_are_closed_at_once() -> None:
     with serving(connections_max=1) as server:
         with socket.create_connection(("127.0.0.1", server.port)) as first:
             first.sendall(b"GET /")
-            until(lambda: server._slots._value == 0, deadline_s=5)
+            until(lambda: server._slots._value == 0, deadline_s=60)
             with socket.create_connection(("127.0.0.1", server.port), timeout=5) as second:
                 assert second.recv(1) == b""
-        until(lambda: server._slots._value == 1, deadline_s=5)
+        until(lambda: server._slots._value == 1, deadline_s=60)
         assert get(server, "/healthz")[0] == 200
 
 

@@ -8,7 +8,7 @@ from plantroom.device.stages import Stages
 
 def waits(event: threading.Event) -> Callable[[], None]:
     def run() -> None:
-        event.wait(10)
+        event.wait(60)
 
     return run
 
@@ -22,7 +22,7 @@ def test_failure_of_one_stage_stops_all_and_is_raised() -> None:
     stages.start("steady", waits(ended), ended.set)
     stages.start("weak", fail, lambda: None)
     with pytest.raises(ValueError, match="broken"):
-        stages.join(10)
+        stages.join(60)
     assert ended.is_set()
 
 
@@ -31,7 +31,7 @@ def test_stop_reaches_every_stage_and_what_runs_elsewhere() -> None:
     stages.start("one", waits(one), one.set)
     stages.also_stop(other.set)
     stages.stop()
-    assert stages.join(10) == []
+    assert stages.join(60) == []
     assert other.is_set()
 
 
@@ -41,4 +41,4 @@ def test_stage_that_does_not_end_is_named() -> None:
     stages.stop()
     assert stages.join(0.05) == ["device.stubborn"]
     never.set()
-    assert stages.join(10) == []
+    assert stages.join(60) == []

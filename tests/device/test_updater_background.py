@@ -10,12 +10,12 @@ def test_it_runs_beside_and_its_end_is_seen() -> None:
     gate = threading.Event()
 
     def act() -> None:
-        gate.wait(10)
+        gate.wait(60)
 
     background = Background(act)
     assert not background.ended
     gate.set()
-    background.join(10)
+    background.join(60)
     assert background.ended
     assert background.succeeded
 
@@ -25,7 +25,7 @@ def test_what_is_raised_on_purpose_is_kept() -> None:
         raise StorageError("no")
 
     background = Background(act)
-    background.join(10)
+    background.join(60)
     assert isinstance(background.error, StorageError)
     assert not background.succeeded
 
@@ -36,6 +36,6 @@ def test_what_was_not_expected_is_no_success() -> None:
         raise RuntimeError("a defect")
 
     background = Background(act)
-    background.join(10)
+    background.join(60)
     assert background.ended
     assert not background.succeeded

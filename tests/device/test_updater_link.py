@@ -27,7 +27,7 @@ def test_an_agent_is_updated_over_its_uplink(tmp_path: Path, protocol: int) -> N
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             gateway.wait(lambda report: report.state == "UPDATED")
             shown = gateway.gateway.presences
-            until(lambda: shown[-1].info.get("firmware") == "1.10.0", deadline_s=10)
+            until(lambda: shown[-1].info.get("firmware") == "1.10.0", deadline_s=60)
             process.terminate()
             said = process.communicate(timeout=30)[1]
         assert "does not let us listen" not in said

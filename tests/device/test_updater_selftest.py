@@ -14,7 +14,7 @@ def application(path: Path, code: str) -> Path:
 
 
 def wait(test: SelfTest) -> bool | None:
-    until(lambda: test.poll() is not None, deadline_s=30)
+    until(lambda: test.poll() is not None, deadline_s=60)
     return test.verdict
 
 

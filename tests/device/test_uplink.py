@@ -55,7 +55,8 @@ class Sensor:
         port: int = 0,
         protocol: int = 5,
         reuse: bool = True,
-        puback_timeout_s: float = 30,
+        puback_timeout_s: float = 60,
+        timeout_s: float = 60,
         identity: Identity | None = None,
         enrolled: bool = True,
     ) -> None:
@@ -78,7 +79,7 @@ class Sensor:
                 client_id="hvac-001",
                 protocol=protocol,
                 keepalive_s=60,
-                timeout_s=2,
+                timeout_s=timeout_s,
             ),
             Manners(
                 site="building-1",
@@ -119,7 +120,7 @@ class Sensor:
             yield self
         finally:
             self.uplink.stop()
-            thread.join(15)
+            thread.join(60)
             assert not thread.is_alive()
             self.outbox.close()
 
@@ -140,7 +141,7 @@ def test_readings_arrive_and_are_marked_sent(
 ) -> None:
     with Sensor(tmp_path, gateway, protocol=protocol).running() as sensor:
         sensor.put(*range(12))
-        until(lambda: sensor.outbox.counts.sent == 12, deadline_s=10)
+        until(lambda: sensor.outbox.counts.sent == 12, deadline_s=60)
         assert values(gateway) == list(range(12))
         assert sensor.uplink.connected
     if protocol == 5:
@@ -153,8 +154,8 @@ def test_birth_and_goodbye_are_retained_with_the_highest_seq(
 ) -> None:
     with Sensor(tmp_path, gateway).running() as sensor:
         sensor.put(1, 2)
-        until(lambda: sensor.outbox.counts.sent == 2, deadline_s=10)
-    until(lambda: gateway.presences[-1].online is False, deadline_s=5)
+        until(lambda: sensor.outbox.counts.sent == 2, deadline_s=60)
+    until(lambda: gateway.presences[-1].online is False, deadline_s=60)
     first, last = gateway.presences[0], gateway.presences[-1]
     assert (first.online, first.epoch) == (True, sensor.outbox.epoch)
     assert last.heads == {sensor.outbox.epoch: 1}
@@ -163,10 +164,10 @@ def test_birth_and_goodbye_are_retained_with_the_highest_seq(
 
 def test_presence_is_published_when_it_says_something_new(tmp_path: Path, gateway: Gateway) -> None:
     with Sensor(tmp_path, gateway).running() as sensor:
-        until(lambda: gateway.presences, deadline_s=10)
+        until(lambda: gateway.presences, deadline_s=60)
         sensor.info = {"kind": "hvac", "replay": "done"}
         sensor.uplink.wake()
-        until(lambda: gateway.presences[-1].info.get("replay") == "done", deadline_s=10)
+        until(lambda: gateway.presences[-1].info.get("replay") == "done", deadline_s=60)
 
 
 def test_outage_loses_nothing_and_the_link_comes_back_by_itself(tmp_path: Path) -> None:
@@ -176,12 +177,12 @@ def test_outage_loses_nothing_and_the_link_comes_back_by_itself(tmp_path: Path) 
     with Sensor(tmp_path, gateway).running() as sensor:
         sensor.put(*range(7))
         with gateway.serving():
-            until(lambda: sensor.outbox.counts.sent == 7, deadline_s=15)
-        until(lambda: not sensor.uplink.connected, deadline_s=10)
+            until(lambda: sensor.outbox.counts.sent == 7, deadline_s=60)
+        until(lambda: not sensor.uplink.connected, deadline_s=60)
         sensor.put(*range(7, 30))
         assert sensor.outbox.counts.unsent == 23
         with gateway.serving():
-            until(lambda: sensor.outbox.counts.sent == 30, deadline_s=15)
+            until(lambda: sensor.outbox.counts.sent == 30, deadline_s=60)
         assert values(gateway) == list(range(30))
 
 
@@ -192,11 +193,11 @@ def test_refused_readings_are_kept_and_arrive_later(
     gateway.on_loop(lambda broker: broker.tap_hold(QUOTA))
     with Sensor(tmp_path, gateway, protocol=protocol).running() as sensor:
         sensor.put(*range(8))
-        until(lambda: sensor.dispatch.refused_total.get(QUOTA, 0) >= 2, deadline_s=10)
+        until(lambda: sensor.dispatch.refused_total.get(QUOTA, 0) >= 2, deadline_s=60)
         assert gateway.readings == {}
         assert sensor.outbox.counts.unsent == 8
         gateway.on_loop(lambda broker: broker.tap_hold(None))
-        until(lambda: sensor.outbox.counts.sent == 8, deadline_s=20)
+        until(lambda: sensor.outbox.counts.sent == 8, deadline_s=60)
         assert values(gateway) == list(range(8))
 
 
@@ -204,16 +205,16 @@ def test_renewed_svid_is_used_without_losing_a_reading(tmp_path: Path, gateway: 
     with Sensor(tmp_path, gateway).running() as sensor:
         for revision in range(2, 5):
             sensor.put(revision)
-            until(lambda: sensor.uplink.connected, deadline_s=10)
+            until(lambda: sensor.uplink.connected, deadline_s=60)
             sensor.source.identity = gateway.device_identity(revision)
             sensor.uplink._renew_at_s = 0
             sensor.keeper.step()
             until(
                 lambda now=revision: sensor.uplink.connects_total == now,  # type: ignore[misc]
-                deadline_s=10,
+                deadline_s=60,
             )
         sensor.put(99)
-        until(lambda: sensor.outbox.counts.sent == 4, deadline_s=10)
+        until(lambda: sensor.outbox.counts.sent == 4, deadline_s=60)
         assert values(gateway) == [2, 3, 4, 99]
         assert sensor.uplink._revision == 4
     assert [p.online for p in gateway.presences].count(True) == 4
@@ -223,12 +224,12 @@ def test_new_svid_that_is_refused_leaves_the_old_connection(
     tmp_path: Path, gateway: Gateway
 ) -> None:
     with Sensor(tmp_path, gateway).running() as sensor:
-        until(lambda: sensor.uplink.connected, deadline_s=10)
+        until(lambda: sensor.uplink.connected, deadline_s=60)
         good = gateway.device_identity(2)
         sensor.source.identity = Identity(svid=good.svid, bundles={}, revision=2)
         sensor.keeper.step()
         sensor.put(1)
-        until(lambda: sensor.outbox.counts.sent == 1, deadline_s=10)
+        until(lambda: sensor.outbox.counts.sent == 1, deadline_s=60)
         assert sensor.uplink.connects_total == 1
 
 
@@ -239,22 +240,22 @@ def test_device_that_is_not_enrolled_yet_connects_once_it_is(
         sensor.put(1)
         sensor.source.identity = gateway.device_identity()
         sensor.keeper.step()
-        until(lambda: sensor.outbox.counts.sent == 1, deadline_s=10)
+        until(lambda: sensor.outbox.counts.sent == 1, deadline_s=60)
 
 
 def test_link_that_may_not_stay_sleeps_between_readings(tmp_path: Path, gateway: Gateway) -> None:
     with Sensor(tmp_path, gateway, reuse=False).running() as sensor:
         for count in (1, 2):
             sensor.put(count)
-            until(lambda now=count: sensor.outbox.counts.sent == now, deadline_s=10)  # type: ignore[misc]
-            until(lambda: not sensor.uplink.connected, deadline_s=10)
+            until(lambda now=count: sensor.outbox.counts.sent == now, deadline_s=60)  # type: ignore[misc]
+            until(lambda: not sensor.uplink.connected, deadline_s=60)
         assert sensor.uplink.connects_total == 2
 
 
 def test_calls_are_answered(tmp_path: Path, gateway: Gateway) -> None:
     with Sensor(tmp_path, gateway).running() as sensor:
-        until(lambda: sensor.uplink.connected, deadline_s=10)
-        until(lambda: _subscribed(gateway), deadline_s=10)
+        until(lambda: sensor.uplink.connected, deadline_s=60)
+        until(lambda: _subscribed(gateway), deadline_s=60)
         reply = gateway.call("sync_buffered")
         assert reply.data == {"count": 0, "readings": [], "complete": True}
         assert gateway.call("dance", name="c2").error
@@ -305,15 +306,17 @@ def test_link_that_is_only_half_there_is_noticed_by_missing_answers(
     tmp_path: Path, gateway: Gateway
 ) -> None:
     hole = BlackHole(gateway.port)
-    with Sensor(tmp_path, gateway, port=hole.port, puback_timeout_s=0.5).running() as sensor:
+    with Sensor(
+        tmp_path, gateway, port=hole.port, puback_timeout_s=0.5, timeout_s=2
+    ).running() as sensor:
         sensor.put(1)
-        until(lambda: sensor.outbox.counts.sent == 1, deadline_s=10)
+        until(lambda: sensor.outbox.counts.sent == 1, deadline_s=60)
         hole.swallow = True
         sensor.put(2)
-        until(lambda: not sensor.uplink.connected, deadline_s=10)
+        until(lambda: not sensor.uplink.connected, deadline_s=60)
         assert sensor.outbox.counts.unsent == 1
         hole.swallow = False
-        until(lambda: sensor.outbox.counts.sent == 2, deadline_s=15)
+        until(lambda: sensor.outbox.counts.sent == 2, deadline_s=60)
         assert values(gateway) == [1, 2]
     hole.close()
 

@@ -19,7 +19,7 @@ from tests.fakes.ports import free_port
 ROOT = Path(__file__).parents[2]
 SCRIPT = str(ROOT / "scripts" / "install-opa")
 BUILD_S = 600
-START_S = 30.0
+START_S = 60.0
 
 
 def find() -> str | None:

@@ -104,9 +104,9 @@ class Proxy:
     def running(self) -> Iterator["Proxy"]:
         """Listen while the block runs."""
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(60)
         try:
             yield self
         finally:
             self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(10)
+            self._thread.join(60)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 _LOCALCA = """statedir = {ca}
 signingkey = {ca}/signkey.pem
 issuercert = {ca}/issuercert.pem

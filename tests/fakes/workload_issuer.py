@@ -15,7 +15,7 @@ from plantroom.certs.workload_server import ServerLimits, WorkloadServer
 from plantroom.wire.identity import TrustBundle
 from plantroom.wire.spiffe import SpiffeId
 
-START_S = 20
+START_S = 60
 
 
 class Issuer:

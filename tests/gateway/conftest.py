@@ -13,7 +13,7 @@ from tests.fakes import gateway_cloud, gateway_rig
 from tests.fakes.gateway_rig import Rig
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait, within bounds, until something is so."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 -- the condition is another object's state

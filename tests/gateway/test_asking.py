@@ -30,7 +30,7 @@ class Building:
     async def say(self) -> None:
         """Let what waits be published."""
         stage = asyncio.create_task(self.asking.run())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not self.asking._waiting.empty():  # noqa: ASYNC110 -- another task empties it
                 await asyncio.sleep(0)
         stage.cancel()

@@ -59,7 +59,7 @@ async def with_bridge(bridge: Bridge, work: Callable[[], Awaitable[None]]) -> No
         await asyncio.gather(task, worker, return_exceptions=True)
 
 
-async def drained(rig: Any, bridge: Bridge, seconds: float = 15.0) -> None:
+async def drained(rig: Any, bridge: Bridge, seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while True:
             standings = await rig.queue.standings()

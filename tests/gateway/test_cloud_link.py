@@ -74,7 +74,7 @@ def listening(context: ssl.SSLContext) -> Iterator[tuple[int, threading.Event]]:
             yield server.getsockname()[1], met
         finally:
             server.shutdown(socket.SHUT_RDWR)
-            running.result(10)
+            running.result(60)
 
 
 def link_to(port: int, source: IdentityHolder, tmp_path: Path, on_exit: Callable[..., Any]) -> Any:

@@ -36,7 +36,7 @@ class Still:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 -- another object's state
             await asyncio.sleep(0.01)
 
@@ -86,7 +86,7 @@ def test_the_registry_is_followed_and_a_broken_bundle_is_an_alarm(tmp_path: Path
 
 def test_a_policy_port_that_is_taken_is_named(tmp_path: Path) -> None:
     async def scenario(registry: Registry) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
             port = server.sockets[0].getsockname()[1]
             async with server:

@@ -68,7 +68,7 @@ def test_from_elsewhere_only_over_tls_with_a_certificate(mode: str) -> None:
         person.check_hostname, person.verify_mode = False, ssl.CERT_NONE
         tls.load_svid(person, issuer.identity("agent/ann").svid)
         first = None if mode == "off" else person
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await answer(port, first):  # noqa: ASYNC110 -- it says nowhere that it listens
                 await asyncio.sleep(0)
             plain, known = await answer(port, None), await answer(port, person)

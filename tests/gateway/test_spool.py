@@ -72,7 +72,7 @@ def telemetry(lab: Any, first: int, count: int) -> Message:
 
 
 async def waiting(queue: Queue, wanted: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await queue.standings()).waiting.readings != wanted:  # noqa: ASYNC110 -- on disk
             await asyncio.sleep(0.01)
 

@@ -64,7 +64,7 @@ def web() -> Iterator[Answers]:
         thread.start()
         yield answers
         server.shutdown()
-        thread.join(10)
+        thread.join(60)
 
 
 def latest(*devices: tuple[str, bool, dict[str, str]]) -> dict[str, Any]:

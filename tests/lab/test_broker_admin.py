@@ -18,7 +18,7 @@ from plantroom.wire.clock import SystemClock
 from plantroom.wire.errors import CheckFailedError, ConfigError, UnreachableError
 from plantroom.wire.link import Message
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def settings(path: Path, **more: Any) -> BrokerSettings:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 -- another object's state
             await asyncio.sleep(0.01)
 
@@ -106,7 +106,7 @@ def running(folder: Path, **policy: str) -> Iterator[int]:
     with (folder / "broker.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=dict(os.environ))
     try:
-        give_up_s = time.monotonic() + 30
+        give_up_s = time.monotonic() + 60
         while f":{port}" not in (folder / "broker.log").read_text():
             assert process.poll() is None, (folder / "broker.log").read_text()
             assert time.monotonic() < give_up_s
@@ -114,7 +114,7 @@ def running(folder: Path, **policy: str) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(15)
+        process.wait(60)
 
 
 async def published(port: int, identity: Identity, topic: str) -> int:
@@ -156,7 +156,7 @@ def test_the_process_asks_a_real_opa_server_over_mutual_tls(tmp_path: Path) -> N
     }
 
     def until_accepted(port: int) -> None:
-        give_up_s = time.monotonic() + 30
+        give_up_s = time.monotonic() + 60
         while True:
             try:
                 assert asyncio.run(published(port, identity, OWN)) in {0x00, 0x10}

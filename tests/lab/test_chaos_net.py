@@ -11,7 +11,7 @@ from plantroom.lab import chaos_net
 from plantroom.lab.chaos_net import NetWay
 from plantroom.lab.chaos_plan import Weather
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 pytestmark = pytest.mark.skipif(not chaos_net.may(), reason="needs root and /dev/net/tun")
 

@@ -8,7 +8,7 @@ import pytest
 from plantroom.lab.chaos_plan import Weather
 from plantroom.lab.chaos_way import BadWay
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 

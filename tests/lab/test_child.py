@@ -14,7 +14,7 @@ from plantroom.lab.child import Child, GoneError, Program, last_line
 from plantroom.wire.errors import ConfigError
 from tests.fakes.waiting import until
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 class Script(Program):
@@ -53,7 +53,7 @@ class Watched:
             try:
                 yield
             finally:
-                await self.child.stop(deadline_s=5.0)
+                await self.child.stop(deadline_s=DEADLINE_S)
 
 
 PATIENT = "import time\nprint('up')\ntime.sleep(600)\n"

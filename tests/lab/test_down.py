@@ -24,7 +24,7 @@ def test_the_holder_is_asked_to_stop_and_waited_for(
     def hold() -> None:
         with lock.held(layout):
             held.set()
-            stop.wait(10)
+            stop.wait(60)
 
     def kill(pid: int, number: int) -> None:
         asked.append((pid, number))
@@ -33,9 +33,9 @@ def test_the_holder_is_asked_to_stop_and_waited_for(
     monkeypatch.setattr(os, "kill", kill)
     holder = threading.Thread(target=hold, name="holder")
     holder.start()
-    assert held.wait(10)
+    assert held.wait(60)
     assert down(layout) is True
-    holder.join(10)
+    holder.join(60)
     assert asked == [(os.getpid(), signal.SIGTERM)]
 
 

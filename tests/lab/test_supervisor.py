@@ -44,7 +44,7 @@ async def up(*programs: Script) -> None:
     def all_up() -> bool:
         return all(one.log.exists() and one.log.read_bytes() for one in programs)
 
-    await asyncio.to_thread(until, all_up, deadline_s=20)
+    await asyncio.to_thread(until, all_up, deadline_s=60)
 
 
 def test_tiers_stop_in_reverse_order(tmp_path: Path) -> None:

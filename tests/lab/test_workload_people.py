@@ -36,7 +36,7 @@ def test_files_are_written_anew_with_every_rotation(
             keeper.step()
             return layout.inspector.cert.exists()
 
-        until(written, deadline_s=20, what="the inspector's files")
+        until(written, deadline_s=60, what="the inspector's files")
         identity = people.load(layout.inspector)
         assert identity.svid.spiffe_id == INSPECTOR_ID
         roots = {name: one.roots_der for name, one in identity.bundles.items()}
@@ -50,7 +50,7 @@ def test_files_are_written_anew_with_every_rotation(
             return people.load(layout.inspector).svid.serial != identity.svid.serial
 
         admit(above, INSPECTOR_ID)
-        until(rotated, deadline_s=20, what="the inspector's next SVID")
+        until(rotated, deadline_s=60, what="the inspector's next SVID")
     assert len(said) == 1
 
 

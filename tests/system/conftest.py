@@ -88,7 +88,7 @@ class Building:
         assert self.run("identity", "entry", "create", spiffe_id).returncode == 0
         until(
             lambda: self.json("status", "--json")["policy"]["registry"] > before,
-            deadline_s=10,
+            deadline_s=60,
             what="a policy that knows the new entry",
         )
 
@@ -149,7 +149,7 @@ class Building:
             except subprocess.TimeoutExpired:
                 self.up.kill()
                 self.up.wait()
-        self.wait(deadline_s=1)
+        self.wait(deadline_s=60)
 
 
 Make = Callable[..., Building]

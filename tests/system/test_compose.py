@@ -22,7 +22,7 @@ COMPOSE = str(Path(sys.executable).parent / "docker-compose")
 SENSORS = {"hvac-001", "occupancy-001", "energy-001"}
 PERIOD_S = 1
 READY_S = 240.0
-ARRIVAL_S = 90.0
+ARRIVAL_S = 240.0
 OUTAGE_READINGS = 20
 Keys = dict[tuple[str, int], list[int]]
 

@@ -124,7 +124,7 @@ def test_a_bad_pack_is_quarantined_with_its_range_and_the_next_one_is_stored(
     )
     until(
         partial(is_settled, running, epoch),
-        deadline_s=20,
+        deadline_s=60,
         what="two stored readings and a quarantined one",
     )
     book = account(running, epoch)
@@ -163,7 +163,7 @@ def test_garbage_closes_its_connection_and_hurts_nobody(
     before = len(running.export("hvac-001"))
     until(
         lambda: len(running.export("hvac-001")) > before,
-        deadline_s=20,
+        deadline_s=60,
         what="the next reading of another device",
     )
 
@@ -197,7 +197,7 @@ def test_an_ordinary_mqtt_311_client_reads_everything_with_the_inspectors_files(
                 and "v1/building-1/view/hvac-001/temperature" in seen
                 and "v1/building-1/presence/hvac-001" in seen
             ),
-            deadline_s=20,
+            deadline_s=60,
             what="$SYS, view and presence topics",
         )
         refused = client.publish("v1/building-1/policy", b"x", qos=1)

@@ -69,7 +69,7 @@ def test_a_full_queue_does_what_its_policy_says(building: Building, policy: str)
         )
         until(
             lambda: evicted(building, "cloud") == evicted(building, "gateway"),
-            deadline_s=30,
+            deadline_s=60,
             what="tombstones in the cloud",
         )
         assert (evicted(building, "cloud") > 0) == (policy != "reject")
@@ -104,7 +104,7 @@ def test_the_backlog_keeps_to_the_bandwidth_cap(building: Building, tmp_path: Pa
         )
         wan.restore()
         until(
-            lambda: figure(gateway, "plantroom_link_connected") == 1, deadline_s=40, what="a link"
+            lambda: figure(gateway, "plantroom_link_connected") == 1, deadline_s=60, what="a link"
         )
         before, began_s = wan.bytes_up, time.monotonic()
         until(

@@ -25,7 +25,7 @@ def test_the_way_to_the_cloud_goes_and_comes_back(
     with Proxy(HOST, building.port_base + 3).running() as proxy:
         building.start(*flags(slices, 6000), environ={"PLANTROOM_BRIDGE_ADDRESS": proxy.address})
         getattr(proxy, way)()
-        until(lambda: queued(building) > 100, deadline_s=30, what="a queue at the gateway")
+        until(lambda: queued(building) > 100, deadline_s=60, what="a queue at the gateway")
         assert building.run("ledger", "verify").returncode == 0
         proxy.restore()
         assert building.wait(deadline_s=90) == 0, building.said() + building.logs()
@@ -39,7 +39,7 @@ def test_the_way_to_the_gateway_goes_and_comes_back(building: Building, tmp_path
         proxy.cut()
         until(
             lambda: building.json("devices", "ls", "--json")["devices"][1]["online"] is False,
-            deadline_s=20,
+            deadline_s=60,
             what="an offline sensor",
         )
         proxy.restore()

@@ -41,7 +41,7 @@ def test_buffers_grow_offline_and_everything_syncs_by_itself(building: Building)
         )
         gateway = ready["gateway"]["http"]
         until(
-            lambda: figure(gateway, "plantroom_link_connected") == 1, deadline_s=30, what="a link"
+            lambda: figure(gateway, "plantroom_link_connected") == 1, deadline_s=60, what="a link"
         )
 
         wan.cut()
@@ -51,7 +51,7 @@ def test_buffers_grow_offline_and_everything_syncs_by_itself(building: Building)
                 + figure(gateway, backlog)
                 >= 6
             ),
-            deadline_s=40,
+            deadline_s=60,
             what="a queue that grows",
         )
         assert figure(gateway, "plantroom_link_connected") == 0
@@ -60,7 +60,7 @@ def test_buffers_grow_offline_and_everything_syncs_by_itself(building: Building)
         assert (link["connected"], link["state"]) == (False, "offline")
 
         lan.cut()
-        until(lambda: figure(sensor, unsent) >= 6, deadline_s=40, what="an outbox that grows")
+        until(lambda: figure(sensor, unsent) >= 6, deadline_s=60, what="an outbox that grows")
         assert figure(sensor, "plantroom_device_link_up") == 0
         assert building.run("ledger", "verify").returncode == 0, "what waits is accounted for"
 

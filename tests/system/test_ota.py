@@ -69,7 +69,7 @@ def test_releases_are_installed_rolled_back_and_triggered_by_any_client(
     mosquitto_pub(building, "v1/building-1/ota/hvac/manifest", manifest, "-r")
     name = hashlib.sha256(good.read_bytes()).hexdigest()
     cloud = building.state / "logs" / "cloud.log"
-    until(lambda: "1.3.0" in cloud.read_text(), deadline_s=30, what="the registration")
+    until(lambda: "1.3.0" in cloud.read_text(), deadline_s=60, what="the registration")
     mosquitto_pub(building, f"v1/cloud/fw/{name}/0", good)
     wanted = "firmware 1.3.0 has proved itself"
     until(lambda: wanted in log.read_text(), deadline_s=60, what="the update")

@@ -52,7 +52,7 @@ def audited(building: Building, *parts: str) -> str:
         lines = [line for line in log.read_text().splitlines() if "broker.audit" in line]
         return next((line for line in lines if all(part in line for part in parts)), "")
 
-    return until(found, deadline_s=10, what=f"an audit line with {parts}")
+    return until(found, deadline_s=60, what=f"an audit line with {parts}")
 
 
 def test_a_client_without_a_certificate_is_refused(running: Building) -> None:
@@ -129,7 +129,7 @@ def test_a_revoked_device_is_cut_off_and_refused_until_it_is_restored(
     assert building.run("devices", "revoke", "hvac-001").returncode == 0
     until(
         lambda: building.json("devices", "ls", "--json")["devices"][1]["online"] is False,
-        deadline_s=10,
+        deadline_s=60,
         what="the end of the revoked device's connection",
     )
     audited(building, "hvac-001", "revoked")

@@ -122,7 +122,7 @@ def test_a_revoked_identity_is_cut_off_within_five_seconds_everywhere(
         building.start("--devices", "1", environ={"PLANTROOM_BRIDGE_ADDRESS": proxy.address})
         made = guests(building)
         gone, stay = made[: -len(WAYS)], made[-len(WAYS) :]
-        until(lambda: all(is_let_in(building, guest) for guest in stay), deadline_s=30)
+        until(lambda: all(is_let_in(building, guest) for guest in stay), deadline_s=60)
         for guest in sorted(gone, key=lambda one: one.way == "offline"):
             if guest.way == "offline":
                 proxy.cut()

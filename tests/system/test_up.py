@@ -35,12 +35,12 @@ def test_everything_starts_says_where_and_stops(building: Building) -> None:
     assert online == dict.fromkeys(("gateway", "hvac-001", "occupancy-001", "energy-001"), True)
     until(
         lambda: building.json("status", "--json")["ledger"]["stored"] >= 30,
-        deadline_s=30,
+        deadline_s=60,
         what="thirty stored readings",
     )
     down = building.run("down")
     assert down.returncode == 0, down.stderr
-    assert building.wait(deadline_s=5) == 0
+    assert building.wait(deadline_s=60) == 0
     assert not any(map(alive, ready["pids"].values()))
     assert "killed" not in building.said()
     assert building.run("ledger", "verify").returncode == 0
@@ -50,7 +50,7 @@ def test_everything_starts_says_where_and_stops(building: Building) -> None:
 def test_ctrl_c_stops_everything_and_a_second_start_continues(building: Building) -> None:
     first = building.start("--devices", "1", "--speed", "600")
     serial = building.json("identity", "svid", "show", SENSOR, "--json")["serial"]
-    until(lambda: len(building.export("hvac-001")) > 5, deadline_s=30, what="stored readings")
+    until(lambda: len(building.export("hvac-001")) > 5, deadline_s=60, what="stored readings")
     assert building.stop(signal.SIGINT) == 0
     assert not any(map(alive, first["pids"].values()))
     before = building.export("hvac-001")
@@ -59,7 +59,7 @@ def test_ctrl_c_stops_everything_and_a_second_start_continues(building: Building
     assert building.json("identity", "svid", "show", SENSOR, "--json")["serial"] == serial
     after = until(
         lambda: (now := building.export("hvac-001"))[len(before) + 5 :] and now,
-        deadline_s=30,
+        deadline_s=60,
         what="further readings",
     )
     assert after[: len(before)] == before
@@ -108,13 +108,13 @@ def test_after_a_kill_of_up_itself_nothing_is_left_and_the_next_start_works(
     building: Building,
 ) -> None:
     ready = building.start("--devices", "1", "--speed", "600")
-    until(lambda: building.export("hvac-001"), deadline_s=30, what="stored readings")
+    until(lambda: building.export("hvac-001"), deadline_s=60, what="stored readings")
     assert building.up is not None
     building.up.kill()
-    building.wait(deadline_s=5)
+    building.wait(deadline_s=60)
     until(
         lambda: not any(map(alive, ready["pids"].values())),
-        deadline_s=10,
+        deadline_s=60,
         what="the end of the children",
     )
     building.start()
@@ -126,7 +126,7 @@ def test_every_killed_process_is_named_and_comes_back(building: Building) -> Non
     ready = building.start("--devices", "1", "--speed", "600")
     for name in ("hvac-001", "gateway", "cloud"):
         os.kill(ready["pids"][name], signal.SIGKILL)
-        until(partial(has_another_pid, building, name), deadline_s=20, what=f"a new {name}")
+        until(partial(has_another_pid, building, name), deadline_s=60, what=f"a new {name}")
         assert f"plantroom: {name} was killed by SIGKILL" in building.said()
     before = len(building.export("hvac-001"))
     until(
@@ -154,7 +154,7 @@ def test_a_recording_without_a_mapping_prints_a_proposal(
 
 def test_a_duration_ends_it(building: Building) -> None:
     building.start("--devices", "1", "--duration", "1")
-    assert building.wait(deadline_s=30) == 0
+    assert building.wait(deadline_s=60) == 0
 
 
 @pytest.mark.parametrize("kind", ["gateway", "cloud"])
@@ -162,7 +162,7 @@ def test_a_child_that_cannot_start_ends_up_with_its_complaint(
     building: Building, kind: str
 ) -> None:
     building.start("--devices", "1", "--duration", "0")
-    assert building.wait(deadline_s=30) == 0
+    assert building.wait(deadline_s=60) == 0
     config = building.state / kind / f"{kind}.toml"
     config.write_text(config.read_text() + "\n[nonsense]\n")
     done = building.run("up")
