@@ -39,7 +39,14 @@ async def call(layout: Layout, asked: Asked, *, broker: Broker | None = None) ->
         RefusedError: when identity or policy says no.
         CheckFailedError: when the target answered with an error.
     """
-    chosen = broker or tools.broker_of(asked.target)
+    nearest = tools.broker_of(asked.target)
+    chosen = broker or nearest
+    if (chosen, nearest) == ("gateway", "cloud"):
+        raise UnreachableError(
+            "not delivered, a gateway brings no calls of people to the cloud",
+            where=str(asked.target),
+            remedy="ask at the cloud's broker: leave --via gateway out",
+        )
     try:
         async with asyncio.timeout(asked.timeout_s):
             async with tools.connected(layout, person="operator", broker=chosen) as (link, caller):

@@ -95,3 +95,10 @@ def test_a_call_that_policy_denies_is_refused(call: Any) -> None:
 def test_no_answer_in_time_is_unreachable(call: Any) -> None:
     with pytest.raises(UnreachableError, match="no answer within"):
         call(lambda _asked: [], timeout_s=0.05)
+
+
+def test_a_service_of_the_cloud_is_not_asked_through_a_gateway(layout: Layout) -> None:
+    ingestion = SpiffeId.parse("spiffe://smart-building.cloud/agent/ingestion")
+    asked = Asked(target=ingestion, capability="ingest_reading", data={}, timeout_s=5.0)
+    with pytest.raises(UnreachableError, match="leave --via gateway out"):
+        asyncio.run(calling.call(layout, asked, broker="gateway"))
