@@ -23,8 +23,9 @@ class Page:
 
     `held`: received here and neither evicted nor quarantined here. `settled`: of these, known to
     be stored further up (the gateway's receipts; at the cloud everything held). `excused`: evicted
-    or quarantined, with a reason on record. `lost`: known to be nowhere any more. `digests`: by
-    segment of 1,000 numbers, of what is held. `reasons`: evicted(full) and how many, for people.
+    or quarantined, with a reason on record. `lost`: known to be nowhere any more, also where it was
+    held once. `digests`: by segment of 1,000 numbers, of what is held. `reasons`: evicted(full) and
+    how many, for people.
     """
 
     device: str
@@ -102,7 +103,7 @@ def compare(gateway: Iterable[Page], cloud: Iterable[Page]) -> tuple[Account, ..
 def _account(key: Key, gateway: Page | None, cloud: Page | None, *, is_newest: bool) -> Account:
     empty = Page(device=key[0], epoch=key[1], highest=-1)
     below, above = gateway or empty, cloud or empty
-    queued = without(below.held, union(below.settled, above.known))
+    queued = without(below.held, union(below.settled, above.known, below.lost))
     unseen = _unseen(below, above) if is_newest else RangeSet()
     return Account(
         device=key[0],

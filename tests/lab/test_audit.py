@@ -40,6 +40,16 @@ def test_what_the_gateway_still_holds_is_queued_and_closes() -> None:
     assert list(account.queued) == [(5, 9)]
 
 
+def test_what_was_received_and_is_lost_since_is_not_queued() -> None:
+    stored = spans((0, 3), (8, 9))  # by a store that was restored: the gateway no longer had 4 to 7
+    account = one(
+        page(9, held=spans((0, 9)), settled=stored, lost=spans((4, 7))),
+        page(9, held=stored, lost=spans((4, 7))),
+    )
+    assert not account.queued
+    assert [(fault.first, fault.last, fault.what) for fault in account.faults] == [(4, 7, "lost")]
+
+
 def test_a_number_that_nobody_has_keeps_the_book_open() -> None:
     account = one(
         page(9, held=spans((0, 3), (6, 9)), settled=spans((0, 3))),
