@@ -5,6 +5,7 @@ import dataclasses
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -200,7 +201,8 @@ def test_full_log_refuses_the_publisher_and_nobody_else(sink: Sink) -> None:
             writer = await live.client("w")
             await fill(live, writer)
             writer.publish("a", b"no room", packet_id=9)
-            await until(lambda: any(c.close_at_us for c in live.broker._engine.connections))
+            connections: Any = live.broker._engine.connections
+            await until(lambda: any(c.close_at_us for c in connections), "it to be held")
             live.clock.jump(FULL.hold_s)
             assert await writer.closed(), "3.1.1: held, then closed without PUBACK"
             other = await live.client("w5", version=5)

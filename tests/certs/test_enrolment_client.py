@@ -16,13 +16,14 @@ from plantroom.wire import tls
 from plantroom.wire.errors import PlantroomError, RefusedError, UnreachableError
 from plantroom.wire.identity import Identity
 from plantroom.wire.spiffe import SpiffeId
+from tests.fakes.ports import free_port
 
 TOKEN = "t" * 3  # any
 Speak = Callable[[ssl.SSLSocket], None]
 
 
 @contextlib.contextmanager
-def odd_server(gateway: Identity, speak: Speak) -> Iterator[Server]:
+def odd_server(gateway: Identity, speak: Speak, timeout_s: float = 30.0) -> Iterator[Server]:
     """A genuine server identity that then says what it likes."""
     context = tls.server_context(gateway)
     context.verify_mode = ssl.CERT_NONE
@@ -32,7 +33,7 @@ def odd_server(gateway: Identity, speak: Speak) -> Iterator[Server]:
         with contextlib.suppress(OSError):
             plain, _ = listener.accept()
             with plain, context.wrap_socket(plain, server_side=True) as connection:
-                connection.settimeout(5)
+                connection.settimeout(30)
                 connection.recv(64 * 1024)
                 speak(connection)
 
@@ -40,7 +41,9 @@ def odd_server(gateway: Identity, speak: Speak) -> Iterator[Server]:
     thread.start()
     try:
         port = listener.getsockname()[1]
-        yield Server(host="127.0.0.1", port=port, spiffe_id=gateway.svid.spiffe_id, timeout_s=0.5)
+        yield Server(
+            host="127.0.0.1", port=port, spiffe_id=gateway.svid.spiffe_id, timeout_s=timeout_s
+        )
     finally:
         listener.close()
         thread.join(10)
@@ -114,7 +117,7 @@ def test_a_server_that_drips_is_left_in_time(gateway: Identity, building: Author
 def ask_with(
     gateway: Identity, building: Authority, speak: Speak, stop: threading.Event
 ) -> PlantroomError:
-    with odd_server(gateway, speak) as server:
+    with odd_server(gateway, speak, timeout_s=0.5) as server:
         with pytest.raises(PlantroomError) as caught:
             enrolment_client.enrol(server, building.bundle(), token=TOKEN, csr_pem=b"c")
         stop.set()
@@ -132,8 +135,7 @@ def test_an_endless_answer_is_cut(gateway: Identity, building: Authority) -> Non
 
 
 def test_nobody_there_is_said_with_the_address(building: Authority) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     server = Server(
         host="127.0.0.1", port=port, spiffe_id=SpiffeId("building-1.smart.local", "agent/gateway")
     )

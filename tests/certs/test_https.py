@@ -7,6 +7,7 @@ from typing import Any
 from plantroom.certs.https import HttpsServer, Request, Response
 from plantroom.wire import tls
 from plantroom.wire.identity import Identity
+from tests.fakes.ports import free_port
 
 
 def contexts(gateway: Identity) -> tuple[ssl.SSLContext, ssl.SSLContext]:
@@ -90,7 +91,7 @@ def test_closing_cuts_what_is_open_and_frees_the_port(gateway: Identity) -> None
 
         server = HttpsServer(handle, context=lambda: server_context)
         async with server:
-            port = await server.start("127.0.0.1", 0)
+            port = await server.start("127.0.0.1", free_port())
             hanging = asyncio.create_task(
                 exchange(port, client_context, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             )

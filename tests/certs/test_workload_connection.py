@@ -1,10 +1,12 @@
 """The Workload API's wire, spoken by hand: what each kind of bad request is answered with."""
 
 import contextlib
+import dataclasses
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from plantroom.certs.workload_connection import CallLimits
 from plantroom.certs.workload_messages import BUNDLES_METHOD, SVIDS_METHOD, read_svids
 from plantroom.certs.workload_server import ServerLimits
 from plantroom.wire.spiffe import SpiffeId
-from tests.fakes.workload_issuer import serving
+from tests.fakes.workload_issuer import Issuer, serving
 
 GOOD = {
     ":method": "POST",
@@ -31,9 +33,8 @@ GOOD = {
     "workload.spiffe.io": "true",
 }
 EMPTY = b"\0" * 5
-LIMITS = CallLimits(
-    streams_max=4, calls_max=8, request_bytes_max=100, first_call_s_max=0.3, idle_s_max=0.3
-)
+LIMITS = CallLimits(streams_max=4, calls_max=8, request_bytes_max=100)
+SOON_S = 0.3
 
 
 @dataclass
@@ -166,20 +167,37 @@ def test_the_answer_keeps_to_the_callers_windows(path: Path, sensor_id: SpiffeId
         assert not second.ended
 
 
-def test_a_caller_without_a_call_and_an_idle_one_are_let_go(path: Path) -> None:
-    caller = Caller(path)
-    with contextlib.closing(caller.link):
-        caller.until(lambda: caller.over)
-    caller = Caller(path)
-    with contextlib.closing(caller.link):
-        stream = caller.ask(GOOD)
-        caller.until(lambda: bool(stream.data))
-        time.sleep(2 * LIMITS.idle_s_max)  # a call is open: nobody is idle
-        caller.http.ping(b"12345678")
-        caller.flush()
-        caller.http.reset_stream(1)
-        caller.flush()
-        caller.until(lambda: caller.over)
+def limited(
+    tmp_path: Path, building: Authority, registry: Registry, **limits: float
+) -> AbstractContextManager[Issuer]:
+    call = dataclasses.replace(LIMITS, **limits)  # type: ignore[arg-type] # all of them are times
+    return serving(building, registry, tmp_path / "w.sock", limits=ServerLimits(call=call))
+
+
+def test_a_caller_without_a_call_is_let_go(
+    tmp_path: Path, building: Authority, registry: Registry
+) -> None:
+    with limited(tmp_path, building, registry, first_call_s_max=SOON_S) as issuer:
+        caller = Caller(issuer.path)
+        with contextlib.closing(caller.link):
+            caller.until(lambda: caller.over)
+
+
+def test_an_idle_caller_is_let_go_and_one_that_listens_is_not(
+    tmp_path: Path, building: Authority, registry: Registry, sensor_id: SpiffeId
+) -> None:
+    registry.create(sensor_id, selectors=(f"unix:uid:{os.geteuid()}",))
+    with limited(tmp_path, building, registry, idle_s_max=SOON_S) as issuer:
+        caller = Caller(issuer.path)
+        with contextlib.closing(caller.link):
+            stream = caller.ask(GOOD)
+            caller.until(lambda: bool(stream.data))
+            time.sleep(2 * SOON_S)  # a call is open: nobody is idle
+            caller.http.ping(b"12345678")
+            caller.flush()
+            caller.http.reset_stream(1)
+            caller.flush()
+            caller.until(lambda: caller.over)
 
 
 def test_calls_and_streams_of_a_connection_are_bounded(path: Path) -> None:
