@@ -33,7 +33,9 @@ def folder(tmp_path: Path) -> Path:
 def edit(folder: Path, name: str, old: str, new: str) -> None:
     text = (folder / name).read_text()
     assert old in text
-    (folder / name).write_text(text.replace(old, new))
+    written = folder.with_name("written")  # whoever looks meanwhile sees the one or the other
+    written.write_text(text.replace(old, new))
+    written.replace(folder / name)
 
 
 def world_in(state: Path | None) -> World:

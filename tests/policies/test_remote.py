@@ -22,16 +22,18 @@ HASTY_S = 0.25
 
 
 class JumpingClock:
-    """This machine's clock, moved forward by as much as a test says."""
+    """This machine's clocks, stopped: a test moves them, and nothing else does."""
 
     def __init__(self) -> None:
         self.ahead_us = 0
+        self._wall_us = SystemClock().wall_us()
+        self._monotonic_us = SystemClock().monotonic_us()
 
     def wall_us(self) -> int:
-        return SystemClock().wall_us() + self.ahead_us
+        return self._wall_us + self.ahead_us
 
     def monotonic_us(self) -> int:
-        return SystemClock().monotonic_us() + self.ahead_us
+        return self._monotonic_us + self.ahead_us
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ from plantroom.views.web import make_app, serve
 from plantroom.wire.envelope import Presence
 from plantroom.wire.reading import Reading
 from tests.fakes.deliveries import T0_US, reading
+from tests.fakes.ports import free_port
 
 WAIT_S = 15.0
 
@@ -26,7 +27,7 @@ class Site:
     board: Board = field(default_factory=Board)
     samples: dict[str, list[Sampled]] = field(default_factory=dict)
     books: list[dict[str, object]] = field(default_factory=list)
-    port: int = 0
+    port: int = field(default_factory=free_port)  # it comes back there
     _loop: asyncio.AbstractEventLoop | None = None
     _serving: "asyncio.Task[None] | None" = None
 
