@@ -1,11 +1,13 @@
 """Real SPIRE, where it is on PATH: a server and an agent of one trust domain, as an operator's."""
 
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +27,15 @@ server {{
     log_level = "INFO"
     ca_ttl = "24h"
     default_x509_svid_ttl = "1h"
+
+    federation {{
+        bundle_endpoint {{
+            address = "127.0.0.1"
+            port = {bundle_port}
+            profile "https_spiffe" {{
+            }}
+        }}
+    }}
 }}
 
 plugins {{
@@ -68,6 +79,7 @@ plugins {{
     }}
     WorkloadAttestor "unix" {{
         plugin_data {{
+            discover_workload_path = true
         }}
     }}
 }}
@@ -94,6 +106,7 @@ class Spire:
         self.trust_domain = trust_domain
         self.folder = folder
         self.socket = folder / "agent.sock"
+        self._bundle_port = port + 1
         self._server_socket = folder / "server.sock"
         self._node = f"spiffe://{trust_domain}/node/test"
         self._programs: dict[str, subprocess.Popen[bytes]] = {}
@@ -103,6 +116,7 @@ class Spire:
             "trust_domain": trust_domain,
             "folder": folder,
             "port": port,
+            "bundle_port": self._bundle_port,
             "socket": self.socket,
             "server_socket": self._server_socket,
         }
@@ -112,7 +126,10 @@ class Spire:
     def start(self) -> None:
         """Start the server, and an agent that joins it."""
         self._run("spire-server")
-        until(self._is_healthy, deadline_s=START_S, what=f"the server of {self.trust_domain}")
+        what = f"the server of {self.trust_domain}"
+        until(
+            lambda: _is_healthy("spire-server", self._server_socket), deadline_s=START_S, what=what
+        )
         (self.folder / "bundle.pem").write_text(self.server("bundle", "show"))
         said = self.server("token", "generate", "-spiffeID", self._node)
         token = re.search(r"[0-9a-f-]{36}", said)
@@ -122,7 +139,8 @@ class Spire:
     def start_agent(self, *words: str) -> None:
         """Start the agent; one that has joined before needs no token."""
         self._run("spire-agent", *words)
-        until(self.socket.exists, deadline_s=START_S, what=f"the agent of {self.trust_domain}")
+        what = f"the agent of {self.trust_domain}"
+        until(lambda: _is_healthy("spire-agent", self.socket), deadline_s=START_S, what=what)
 
     def kill_agent(self) -> None:
         """Kill the agent the hard way."""
@@ -130,12 +148,12 @@ class Spire:
         agent.kill()
         agent.wait(COMMAND_S)
 
-    def server(self, *words: str, stdin: str | None = None) -> str:
+    def server(self, *words: str) -> str:
         """Run a command of `spire-server`, and return what it says."""
-        noun, verb, *rest = words
+        verbs = 3 if words[0] == "localauthority" else 2
+        flags = ("-socketPath", str(self._server_socket), *words[verbs:])
         done = subprocess.run(
-            ["spire-server", noun, verb, "-socketPath", str(self._server_socket), *rest],
-            input=stdin,
+            ["spire-server", *words[:verbs], *flags],
             capture_output=True,
             text=True,
             check=False,
@@ -145,10 +163,20 @@ class Spire:
         return done.stdout
 
     def federate(self, other: "Spire") -> None:
-        """Take the other's bundle as it is now."""
-        bundle = other.server("bundle", "show", "-format", "spiffe")
-        name = f"spiffe://{other.trust_domain}"
-        self.server("bundle", "set", "-format", "spiffe", "-id", name, stdin=bundle)
+        """Take the other's bundle as it is now, and fetch it from then on."""
+        bundle = self.folder / f"{other.trust_domain}.json"
+        bundle.write_text(other.server("bundle", "show", "-format", "spiffe"))
+        self.server(
+            *("federation", "create", "-trustDomain", other.trust_domain),
+            *("-bundleEndpointURL", f"https://127.0.0.1:{other._bundle_port}"),
+            *("-bundleEndpointProfile", "https_spiffe"),
+            *("-endpointSpiffeID", f"spiffe://{other.trust_domain}/spire/server"),
+            *("-trustDomainBundlePath", str(bundle), "-trustDomainBundleFormat", "spiffe"),
+        )
+
+    def refresh(self, other: "Spire") -> None:
+        """Fetch the other's bundle now, from its endpoint."""
+        self.server("federation", "refresh", "-id", f"spiffe://{other.trust_domain}")
 
     def admit(self, path: str, *words: str, ttl_s: int) -> None:
         """Create the entry of a process of this test's user."""
@@ -158,6 +186,35 @@ class Spire:
             *("-selector", f"unix:uid:{os.geteuid()}", "-x509SVIDTTL", str(ttl_s)),
             *words,
         )
+
+    def forget(self, path: str) -> None:
+        """Delete the entries of this ID."""
+        name = f"spiffe://{self.trust_domain}/{path}"
+        said = self.server("entry", "show", "-spiffeID", name, "-output", "json")
+        for entry in json.loads(said)["entries"]:
+            self.server("entry", "delete", "-entryID", entry["id"])
+
+    def prepare_root(self) -> None:
+        """Put a new root into the bundle; it signs nothing yet, so that all can learn it first."""
+        self._authority("prepare")
+
+    def replace_root(self) -> None:
+        """Sign with the prepared root; the agents renew at once what the old one has signed."""
+        prepared = self._authority("show")["prepared"]["authority_id"]
+        self._authority("activate", prepared)
+        self._authority("taint", self._old_root())
+
+    def revoke_root(self) -> None:
+        """Take the tainted root out of the bundle."""
+        self._authority("revoke", self._old_root())
+
+    def _old_root(self) -> str:
+        return str(self._authority("show")["old"]["authority_id"])
+
+    def _authority(self, verb: str, authority_id: str = "") -> Any:
+        which = ("-authorityID", authority_id) if authority_id else ()
+        said = self.server("localauthority", "x509", verb, *which, "-output", "json")
+        return json.loads(said)
 
     def close(self) -> None:
         """Stop both."""
@@ -171,6 +228,10 @@ class Spire:
                 program.wait(COMMAND_S)
         self._programs.clear()
 
+    def has_refused(self) -> bool:
+        """Say whether the agent has refused a caller for whom there is no entry."""
+        return "No identity issued" in (self.folder / "spire-agent.log").read_text()
+
     def logs(self) -> str:
         """Return the ends of both logs, for the message of a failed test."""
         logs = sorted(self.folder.glob("*.log"))
@@ -183,11 +244,12 @@ class Spire:
                 [program, "run", "-config", str(config), *words], stdout=log, stderr=log
             )
 
-    def _is_healthy(self) -> bool:
-        done = subprocess.run(
-            ["spire-server", "healthcheck", "-socketPath", str(self._server_socket)],
-            capture_output=True,
-            check=False,
-            timeout=COMMAND_S,
-        )
-        return done.returncode == 0
+
+def _is_healthy(program: str, socket: Path) -> bool:
+    done = subprocess.run(
+        [program, "healthcheck", "-socketPath", str(socket)],
+        capture_output=True,
+        check=False,
+        timeout=COMMAND_S,
+    )
+    return done.returncode == 0
