@@ -106,6 +106,27 @@ class AnsweringClient(aiomqtt.Client):
 
     # paho's callbacks, on the loop: aiomqtt drives the socket from there.
 
+    def _on_socket_register_write(
+        self,
+        client: PahoClient,
+        userdata: Any,  # noqa: ARG002 -- paho's signature
+        sock: Any,
+    ) -> None:
+        """Write when the socket has room; aiomqtt's own registers one that is closed by then."""
+
+        def write() -> None:
+            try:
+                client.loop_write()
+            except Exception as error:  # noqa: BLE001 -- whatever it is, the connection has ended
+                if not self._disconnected.done():
+                    self._disconnected.set_exception(error)
+
+        def register() -> None:
+            if sock.fileno() >= 0:
+                self._loop.add_writer(sock.fileno(), write)
+
+        self._loop.call_soon_threadsafe(register)  # connect() runs on another thread
+
     def _on_connect(
         self,
         client: PahoClient,

@@ -1,7 +1,8 @@
 """What the link does not show: sockets that are closed, callbacks that come late or twice."""
 
 import asyncio
-from typing import Any
+import socket
+from typing import Any, cast
 
 import aiomqtt
 import pytest
@@ -62,5 +63,44 @@ def test_giving_up_twice_or_after_an_answer_changes_nothing() -> None:
         client.give_up("first")
         client.give_up("second")
         assert str(client._connected.exception()) == "first"
+
+    asyncio.run(main())
+
+
+def test_a_socket_that_is_closed_before_its_turn_is_not_registered() -> None:
+    async def main() -> None:
+        faults: list[dict[str, Any]] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, context: faults.append(context))
+        client = made(1)
+        here, there = socket.socketpair()
+        with there:
+            client._on_socket_register_write(client._client, None, here)
+            here.close()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        client.drop()
+        assert faults == []
+
+    asyncio.run(main())
+
+
+def test_what_fails_while_writing_ends_the_connection() -> None:
+    async def main() -> None:
+        client = made(1)
+        here, there = socket.socketpair()
+
+        class Broken:
+            def loop_write(self) -> None:
+                raise BrokenPipeError
+
+        with here, there:
+            client._on_socket_register_write(cast("Any", Broken()), None, here)
+            async with asyncio.timeout(10):
+                with pytest.raises(BrokenPipeError):
+                    await client._disconnected
+            asyncio.get_running_loop().remove_writer(here)
+        assert client.ended
+        client.drop()
 
     asyncio.run(main())
