@@ -169,7 +169,12 @@ def start(folder: Path, port: int, more: str = "") -> "subprocess.Popen[bytes]":
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
-    until_now(up, deadline_s=20, what="the broker")
+    try:
+        until_now(up, deadline_s=60, what="the broker")
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
     return process
 
 
