@@ -19,7 +19,9 @@ from plantroom.broker.errors import PacketError, ProtocolError
 from plantroom.broker.fast_path import FastPath
 from plantroom.broker.guard import Ask, Peer, UndecidedError
 from plantroom.broker.packets import V5, V311
+from plantroom.broker.parts import Parts
 from plantroom.broker.runs import US_PER_S
+from plantroom.broker.turns import DISK, ROOM
 from plantroom.broker.unread import Unread
 from plantroom.wire.errors import IdentityError
 from plantroom.wire.identity import Principal
@@ -39,10 +41,10 @@ class Connection(asyncio.Protocol):
     # A dict for each of ten thousand connections would be the largest part of them.
     # fmt: off
     __slots__ = (
-        "_admit", "_framed", "_have", "_need", "_partial_us", "_parts", "_stopped", "_transport",
-        "_unread", "_yielding", "accepted", "aliases", "blocked", "client", "close_at_us",
+        "_admit", "_framed", "_partial_us", "_parts", "_stopped", "_transport",
+        "_unread", "_waits", "_yielding", "accepted", "aliases", "blocked", "client", "close_at_us",
         "engine", "fast", "greeted", "handler", "heard_us", "keepalive_us", "open", "opened_us",
-        "packet_bytes_max", "peer", "place", "problem_information", "unanswered", "version",
+        "packet_bytes_max", "peer", "place", "problem_information", "turn", "unanswered", "version",
         "waiting_for",
     )
     # fmt: on
@@ -71,17 +73,15 @@ class Connection(asyncio.Protocol):
         self.unanswered = 0
         self.aliases: dict[int, str] = {}  # [MQTT-3.3.2-7]
         self.close_at_us: int | None = None
-        self.heard_us = engine.now_us
-        self.opened_us = engine.now_us
+        self.heard_us = self.opened_us = engine.now_us
         self.fast = FastPath(self)
         self.waiting_for: tuple[Ask, ...] = ()
         self._transport: Any = None
-        self._parts: list[bytes] = []
-        self._have = 0
-        self._need = 0
+        self._parts = Parts()
         self._partial_us = 0  # since when an incomplete packet is waited for
         self._framed = 0  # bytes of a WebSocket frame that is not complete
         self._stopped = self._yielding = False
+        self._waits = self.turn = 0  # for what: DISK, ROOM; when it brought something last
         self._unread = Unread(engine.limits)
 
     # -- the transport's calls
@@ -105,8 +105,7 @@ class Connection(asyncio.Protocol):
         self.open = False
         self.engine.connections.discard(self)
         self.through()
-        self._parts.clear()
-        self._have = 0
+        self._parts.drop(self, self.engine.room)
         if self.client is not None:
             self.handler.connection_ended(self)
         self.fast.leave()
@@ -132,20 +131,17 @@ class Connection(asyncio.Protocol):
         engine = self.engine
         self.heard_us = engine.now_us
         engine.counters.bytes_received += len(data)
+        engine.turns = self.turn = engine.turns + 1
         if not self.open:
             return
-        if self._have or self._stopped:
-            self._parts.append(data)
-            self._have += len(data)
-            if self._stopped:
-                if self._have > engine.limits.commit_depth_bytes_max:
-                    self.abort("sends on while it is held")
+        parts = self._parts
+        if parts.have or self._stopped:
+            parts.add(data)
+            if self._stopped and parts.have > engine.limits.commit_depth_bytes_max:
+                self.abort("sends on while it is held")
+            if self._stopped or parts.have < parts.need:
                 return
-            if self._have < self._need:
-                return
-            data = b"".join(self._parts)
-            self._parts.clear()
-            self._have = 0
+            data = parts.take()
         self._feed(data)
 
     def incomplete(self, size_bytes: int) -> None:
@@ -153,7 +149,7 @@ class Connection(asyncio.Protocol):
         self._framed = size_bytes
         if size_bytes and not self._partial_us:
             self._partial_us = self.engine.now_us
-        elif not size_bytes and not self._have:
+        elif not size_bytes and not self._parts.have:
             self._partial_us = 0
 
     def _feed(self, data: bytes) -> None:
@@ -166,17 +162,18 @@ class Connection(asyncio.Protocol):
         if not self.open:
             return
         if position < len(data):
-            rest = data[position:] if position else data
-            self._parts.insert(0, rest)
-            self._have += len(rest)
+            self._parts.put_back(data[position:] if position else data)
             if position or not self._partial_us:
                 self._partial_us = self.engine.now_us
         else:
             self._partial_us = 0
-        if self.engine.journal.deep and self.open and not self._stopped:
-            self._transport.pause_reading()
-            self._partial_us = 0
+        if self._stopped:
+            return
+        if not self._parts.fit(self, self.engine.room):
+            self.wait(ROOM)
+        if self.engine.journal.deep and self.wait():
             self.engine.journal.pause(self)
+            self.engine.stop_reading()
 
     def _consume(self, data: bytes) -> int:
         """Handle whole packets; return where the first that is not handled starts."""
@@ -197,13 +194,13 @@ class Connection(asyncio.Protocol):
                 version=self.version,
             )
             if isinstance(found, int):
-                self._need = found
+                self._parts.need = found
                 break
             try:
                 self._handle(found, data, position)
             except UndecidedError as error:
                 self.stop()
-                self._need = 0
+                self._parts.need = 0
                 self.waiting_for = error.asks
                 self.handler.suspend(self)
                 break
@@ -247,10 +244,7 @@ class Connection(asyncio.Protocol):
             return
         self._stopped = False
         self._transport.resume_reading()
-        data = b"".join(self._parts)
-        self._parts.clear()
-        self._have = 0
-        if data:
+        if data := self._parts.take():
             self._feed(data)
 
     def _let_others(self) -> None:
@@ -262,15 +256,28 @@ class Connection(asyncio.Protocol):
         else:
             asyncio.get_running_loop().call_soon(self.resume)
 
-    def resume(self) -> None:
-        """Read on: the journal is no longer deep, or others have had their turn."""
+    def wait(self, why: int = DISK) -> bool:
+        """Read no further until there is room, on the disk or in memory; say whether that is new.
+
+        None of it counts as the client's silence.
+        """
+        if not self.open or self._stopped or self._waits & why:
+            return False
+        self._waits |= why
+        self._transport.pause_reading()
+        self._partial_us = 0
+        return True
+
+    def resume(self, why: int = DISK) -> None:
+        """Read on: there is room, or others have had their turn."""
+        self._waits &= ~why
         if self._yielding:
             self._yielding = False
             self.go_on()
-            return
-        if self.open and not self._stopped:
+        elif self.open and not self._stopped and not self._waits:
             self._transport.resume_reading()
-            self._partial_us = self.engine.now_us if self._have else 0
+            self.heard_us = self.engine.now_us
+            self._partial_us = self.engine.now_us if self._parts.have else 0
 
     def hold(self) -> None:
         """Nothing can be stored, and MQTT 3.1.1 cannot say so: no PUBACK, and closed in a while."""
@@ -306,7 +313,7 @@ class Connection(asyncio.Protocol):
     @property
     def partial_bytes(self) -> int:
         """How much is kept of a packet that has not come whole."""
-        return self._have + self._framed
+        return self._parts.have + self._framed
 
     @property
     def unread_bytes(self) -> int:
@@ -352,8 +359,7 @@ class Connection(asyncio.Protocol):
         """Send what is written, then close; nothing that still comes in is looked at."""
         if self.open:
             self.open = False  # [MQTT-3.14.4-1], [MQTT-3.14.4-2]
-            self._parts.clear()
-            self._have = 0
+            self._parts.drop(self, self.engine.room)
             self._leave()
             self.close_at_us = self.engine.now_us + US_PER_S  # then without waiting for the peer
             if self.client is not None:
@@ -388,6 +394,7 @@ class Connection(asyncio.Protocol):
         partial_us = now_us - self._partial_us if self._partial_us and not self._stopped else 0
         if partial_us > limits.packet_timeout_s * US_PER_S:
             return "packet not complete in time"
-        if self.keepalive_us and now_us - self.heard_us > self.keepalive_us:  # [MQTT-3.1.2-22]
+        silent_us = 0 if self._waits else now_us - self.heard_us
+        if self.keepalive_us and silent_us > self.keepalive_us:  # [MQTT-3.1.2-22]
             return "keep-alive timeout"
         return "SVID has expired" if self.peer.expired(self.engine.clock.wall_us()) else None

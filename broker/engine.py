@@ -12,6 +12,7 @@ from plantroom.broker.filters import any_matches
 from plantroom.broker.guard import Guard
 from plantroom.broker.journal import Journal
 from plantroom.broker.packets import V5, Publish
+from plantroom.broker.parts import Room
 from plantroom.broker.retained import Retained, RetainedMessage
 from plantroom.broker.runs import Origin, Receiver, Run, canonical
 from plantroom.broker.session import Session
@@ -24,7 +25,7 @@ from plantroom.wire.clock import Clock
 from plantroom.wire.policy import DecisionPoint
 
 if TYPE_CHECKING:
-    from plantroom.broker.outlets import Outlet
+    from plantroom.broker.outlets import Reader
 
 LOGGER = logging.getLogger("plantroom.broker.engine")
 _KINDS_MAX = 65_536
@@ -67,7 +68,9 @@ class Engine:
         self.guard = Guard(decisions, clock)
         self.counters = Counters()
         self.audit = Audit(clock, lines_max=limits.audit_lines_max, lines_s=limits.audit_lines_s)
-        self.connections: set[Outlet] = set()
+        self.connections: set[Reader] = set()
+        self.room = Room(limits.partial_bytes_max // 2)  # the rest is for small parts
+        self.turns = 0  # how often anybody brought something
         self.doorway = Doorway(limits)
         self.hold: int | None = None
         self.now_us = clock.monotonic_us()
@@ -94,6 +97,12 @@ class Engine:
         """Refuse publishes on tapped topics with this code, or (None) take them again."""
         self.hold = code
         self.epoch += 1
+
+    def stop_reading(self) -> None:
+        """Read nobody until their turn comes: too much waits for the disk."""
+        for connection in self.connections:
+            if connection.accepted and connection.wait():
+                self.journal.pause(connection)
 
     # -- the log's limit
 

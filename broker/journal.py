@@ -17,6 +17,7 @@ from plantroom.broker.outlets import Outlet
 from plantroom.broker.runs import Run
 from plantroom.broker.session import Session
 from plantroom.broker.sink import Batch, Change, SessionDropped, Sink
+from plantroom.broker.turns import Turns, Waiting
 from plantroom.wire.clock import Clock
 from plantroom.wire.errors import StorageError
 
@@ -81,7 +82,7 @@ class Journal:
         self._gather_not = 0  # for so many groups, because it was in vain
         self._came_s = 0.0  # publishes a second that were gathered, smoothed
         self._few = _FEW  # a group of fewer waits for more
-        self._paused: list[Outlet] = []
+        self._turns = Turns(lambda: self.deep)
         self._closing = False
         self.group = Group()
         self.dirty: set[Session] = set()
@@ -145,9 +146,9 @@ class Journal:
         """Whether so much waits for the disk that reading should stop."""
         return self.group.size_bytes > self._depth_bytes_max
 
-    def pause(self, outlet: Outlet) -> None:
-        """Resume this connection when the group is on its way."""
-        self._paused.append(outlet)
+    def pause(self, outlet: Waiting) -> None:
+        """Resume this connection in its turn, once the group is on its way."""
+        self._turns.wait(outlet)
 
     def touch(self, session: Session) -> None:
         """Note that a session's cursor has moved."""
@@ -239,7 +240,6 @@ class Journal:
     def _cut(self) -> tuple[Group, Batch]:
         """Close the group: name receivers, number their messages, encode what is stored."""
         group, self.group = self.group, Group()
-        paused, self._paused = self._paused, []
         stored: list[Run] = []
         waiting: dict[int, int] = {}
         tapped = False
@@ -260,8 +260,7 @@ class Journal:
             changes=(*(change for change, _ in group.bound), *group.owed),
             cursors=cursors,
         )
-        for outlet in paused:
-            outlet.resume()
+        self._turns.begin()
         return group, batch
 
     def _address(self, run: Run, waiting: dict[int, int]) -> bool:

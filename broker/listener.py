@@ -9,7 +9,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from plantroom.broker.connection import Connection
 from plantroom.broker.doorway import Place
@@ -26,8 +26,8 @@ _BACKLOG = 1024
 _BREATH_S = 0.2
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Bind a listening socket.
+def bind(host: str, port: int, *, receive_bytes_max: int = 0) -> socket.socket:
+    """Bind a listening socket; what it accepts inherits how much may wait there to be read.
 
     Raises:
         ConfigError: when the port is taken or the address is not this machine's.
@@ -41,6 +41,8 @@ def bind(host: str, port: int) -> socket.socket:
         raise ConfigError(f"cannot listen: {error.strerror}", where=f"{host}:{port}") from error
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if receive_bytes_max:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes_max)
         listening.bind(address)
         listening.listen(_BACKLOG)
         listening.setblocking(False)
@@ -145,12 +147,15 @@ class Listener:
 
         timeout_s = engine.limits.handshake_timeout_s
         # [MQTT-4.2.0-1]
-        await asyncio.get_running_loop().connect_accepted_socket(
+        transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
             make,
             accepted,
             ssl=self._context,
             ssl_handshake_timeout=timeout_s if self._context else None,
         )
+        if self._context and not transport.is_closing():
+            # Who is not read for a while would fill a buffer of TLS's own, of 256 KiB.
+            cast("Any", transport).set_read_buffer_limits(high=1, low=0)
 
     def _admit_checked(self, ssl_object: Any) -> Principal | None:
         """Return who it is; None on a listener without TLS.

@@ -4,6 +4,7 @@ from typing import Protocol, TypeVar
 
 from plantroom.broker.guard import Peer
 from plantroom.broker.packets import Packet
+from plantroom.broker.turns import DISK, Waiting
 
 C_contra = TypeVar("C_contra", contravariant=True)
 
@@ -46,10 +47,6 @@ class Outlet(Protocol):
         """Do not send these: what they would have acknowledged was not stored."""
         ...
 
-    def resume(self) -> None:
-        """Read on."""
-        ...
-
     def fail(self, code: int, reason: str) -> None:
         """Close with a reason."""
         ...
@@ -60,6 +57,14 @@ class Outlet(Protocol):
 
     def overdue(self, now_us: int) -> str | None:
         """Say why it has to be closed now, or None."""
+        ...
+
+
+class Reader(Outlet, Waiting, Protocol):
+    """A connection that can be told not to read."""
+
+    def wait(self, why: int = DISK) -> bool:
+        """Read no further until `resume`; say whether that is new."""
         ...
 
 

@@ -174,7 +174,7 @@ class Broker:
         listener = Listener(
             self._engine,
             self._handler,
-            bind(host, port),
+            bind(host, port, receive_bytes_max=self._engine.limits.receive_bytes_max),
             context,
             self._admit,
             wrap=self._over_websocket(origins) if websocket else None,

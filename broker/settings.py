@@ -25,7 +25,17 @@ class BrokerLimits:
         30.0, "Time from the first byte of a packet to its last.", low=0.1
     )
     partial_bytes_max: int = option(
-        268_435_456, "Memory for packets that have not come whole, of all clients.", low=65_536
+        268_435_456,
+        "Memory for packets that have not come whole, of all clients: beyond half of it large ones"
+        " wait their turn.",
+        low=65_536,
+    )
+    receive_bytes_max: int = option(
+        0,
+        "What one client may have sent that is not read yet (SO_RCVBUF). 0: the system decides,"
+        " often megabytes: best on a long way with much to carry.",
+        low=0,
+        high=16_777_216,
     )
     tcp_keepalive_s: int = option(
         60, "Silence after which TCP asks whether the other end is there.", low=1, high=32_767
@@ -128,6 +138,28 @@ class ReadingsFirst(BrokerLimits):
         "What is done when that is full: `drop` what is for sessions that are away or behind, with"
         " an audit, or `refuse` everybody, readings too.",
         choices=("refuse", "drop"),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmallMachine(ReadingsFirst):
+    """The limits of a gateway's broker: readings first, short of memory, clients near and many."""
+
+    partial_bytes_max: int = option(
+        67_108_864,
+        "Memory for packets that have not come whole, of all clients: beyond half of it large ones"
+        " wait their turn.",
+        low=65_536,
+    )
+    receive_bytes_max: int = option(
+        32_768,
+        "What one client may have sent that is not read yet (SO_RCVBUF). 0: the system decides,"
+        " often megabytes: best on a long way with much to carry.",
+        low=0,
+        high=16_777_216,
+    )
+    commit_depth_bytes_max: int = option(
+        2_097_152, "Bytes that may wait for the disk before reading stops.", low=65_536
     )
 
 

@@ -22,6 +22,9 @@ from plantroom.wire.errors import StorageError
 _log = logging.getLogger("plantroom.gateway.derive")
 _SEGMENTS_MAX = 64
 _READINGS_MAX = 2_000  # one transaction's worth: publishers wait for the same disk
+_BYTES_MAX = (
+    524_288  # of payloads: decoded they are ten times as much, and two groups are in memory
+)
 _RETRY_S = 1.0
 
 
@@ -102,7 +105,7 @@ class Deriver:
         """Read what comes behind the cursor: some segments, or a part of one that is large."""
         intakes: list[Intake] = []
         upto = cursor
-        found = 0
+        found = size_bytes = 0
         for segment, data in sql.execute(
             "SELECT id, CASE WHEN tapped > 0 THEN data END FROM segment WHERE id > ?"
             " ORDER BY id LIMIT ?",
@@ -111,12 +114,13 @@ class Deriver:
             part = upto.part
             for arrival in self._arrivals(data, part) if data is not None else ():
                 part += 1
+                size_bytes += len(arrival.payload)
                 intake = ingress.read(arrival, self._trust_domain)
                 if intake is not None:
                     intake.segment = segment
                     intakes.append(intake)
-                    found += len(intake.rows)
-                if found >= _READINGS_MAX:
+                    found += len(intake.rows) + len(intake.samples)
+                if found >= _READINGS_MAX or size_bytes >= _BYTES_MAX:
                     upto = Cursor(upto.segment, part)
                     return _Group(intakes=intakes, after=cursor, upto=upto)
             upto = Cursor(segment)

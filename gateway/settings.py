@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from plantroom.broker.settings import ReadingsFirst
+from plantroom.broker.settings import SmallMachine
 from plantroom.certs import federation_settings
 from plantroom.certs.federation_settings import FederationSection
 from plantroom.wire.errors import ConfigError, SpiffeIdError, TopicError
@@ -226,7 +226,7 @@ class GatewaySettings:
 
     agent: AgentSection = section(AgentSection)
     broker: BrokerSection = section(BrokerSection)
-    limits: ReadingsFirst = section(ReadingsFirst)
+    limits: SmallMachine = section(SmallMachine)
     queue: QueueSection = section(QueueSection)
     bridge: BridgeSection = section(BridgeSection)
     identity: IdentitySection = section(IdentitySection)

@@ -7,6 +7,7 @@ from plantroom.broker.memory import MemorySink
 from plantroom.broker.runs import Origin, Run
 from plantroom.broker.sink import Batch, RetainedSaved, SessionDropped
 from plantroom.broker.tree import Match
+from plantroom.broker.turns import DISK
 from plantroom.wire.errors import StorageFullError
 from tests.broker.harness import JumpingClock, publish, until
 
@@ -19,6 +20,7 @@ class Recorder:
         self.open = self.accepted = True
         self.blocked = False
         self.unread_bytes = self.partial_bytes = 0
+        self.turn = 0
         self.log: list[object] = []
 
     def write(self, data: bytes) -> None:
@@ -36,7 +38,11 @@ class Recorder:
     def refused(self, acknowledgements: bytes) -> None:
         self.log.append(("refused", acknowledgements))
 
-    def resume(self) -> None:
+    def wait(self, why: int = DISK) -> bool:
+        self.log.append(("wait", why))
+        return True
+
+    def resume(self, why: int = DISK) -> None:  # noqa: ARG002 -- of one reason only
         self.log.append("resume")
 
     def fail(self, code: int, reason: str) -> None:

@@ -1,7 +1,7 @@
 from plantroom.broker.connection import Connection
-from plantroom.broker.outlets import Outlet
+from plantroom.broker.outlets import Outlet, Reader
 
 
 def test_connection_has_what_the_rest_of_the_broker_needs() -> None:
-    wanted = {name for name in vars(Outlet) if not name.startswith("_")}
+    wanted = {name for name in vars(Outlet) | vars(Reader) if not name.startswith("_")}
     assert wanted <= set(dir(Connection))

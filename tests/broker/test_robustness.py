@@ -203,17 +203,28 @@ def test_packet_that_claims_to_be_huge_is_refused_by_its_first_bytes() -> None:
     asyncio.run(scenario())
 
 
-def test_parts_of_packets_have_a_bound_together_and_the_largest_goes() -> None:
+def test_large_packets_have_a_bound_together_and_wait_for_each_other() -> None:
     async def scenario() -> None:
-        async with running(limits=limited(partial_bytes_max=100_000)) as live:
-            small = await live.client("small", version=5)
-            small.send(publish("a", b"x" * 40_000, version=5)[:30_000])
-            large = await live.client("large", version=5)
-            large.send(publish("a", b"x" * 100_000, version=5)[:90_000])
-            assert await reason(large) == Code.QUOTA_EXCEEDED
-            small.send(publish("a", b"x" * 40_000, version=5)[30_000:])
-            await small.acknowledged()
-            assert hits(live, "partial_bytes_max") == 1
+        async with running(limits=limited(partial_bytes_max=400_000)) as live:
+            engine = live.broker._engine
+            first, second = await live.client("first"), await live.client("second")
+            whole = publish("a", b"x" * 150_000)
+            first.send(whole[:100_000])
+            await until(lambda: engine.room.taken_bytes == len(whole), "the first to have room")
+            second.send(whole)
+            await until(lambda: engine.counters.bytes_received > 100_100, "the second")
+            assert engine.room.taken_bytes == len(whole)
+            first.send(whole[100_000:])
+            await first.acknowledged()
+            await second.acknowledged()
+            assert engine.room.taken_bytes == 0
+            first.send(whole[:100_000])
+            await until(lambda: engine.room.taken_bytes == len(whole), "the first again")
+            second.send(whole[:50_000])
+            first.cut()
+            second.send(whole[50_000:])
+            await second.acknowledged()
+            assert hits(live, "partial_bytes_max") == 0
 
     asyncio.run(scenario())
 

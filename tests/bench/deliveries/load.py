@@ -58,6 +58,7 @@ def publish(
         *("--port", str(running.ports.gateway_mqtt), "--identities", str(running.identities)),
         *("--publishers", f"bench:{clients}", "--topic", TOPIC, "--window", str(window)),
         *("--payloads", str(payloads), "--seconds", str(PATIENCE_S)),
+        *("--drain", str(PATIENCE_S)),  # what is sent has to be answered, however long that takes
     )
     with loadgen.load(bench.program, arguments) as load:
         begin_s = time.monotonic()
