@@ -151,18 +151,26 @@ def building(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Building]:
         made.close()
 
 
-def to_run() -> list[tuple[str, str]]:
-    """The commands of blocks that are marked to be run against a running building."""
-    found = []
+def to_run() -> dict[str, list[str]]:
+    """By page, the commands of blocks that are marked to be run against a running building."""
+    found: dict[str, list[str]] = {}
     for page in PAGES:
         pattern = r"<!-- run: against a running building[^\n]*-->\n```console\n(.*?)```"
         for block in re.findall(pattern, page.read_text("utf-8"), re.DOTALL):
-            found += [(named(page), line.removeprefix("$ ")) for line in block.splitlines()]
+            lines = [line.removeprefix("$ ") for line in block.splitlines()]
+            found.setdefault(named(page), []).extend(lines)
     return found
 
 
-@pytest.mark.parametrize(("page", "command"), to_run())
-def test_a_command_does_what_the_page_says(building: Building, page: str, command: str) -> None:
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("page", to_run())
+def test_commands_do_what_their_page_says(building: Building, page: str) -> None:
+    """In one test: the later ones stand on the earlier, and workers share tests out one by one."""
+    for command in to_run()[page]:
+        does_as_told(building, page, command)
+
+
+def does_as_told(building: Building, page: str, command: str) -> None:
     words = shlex.split(command.replace(".plantroom/", f"{building.state}/"))
     offset = {str(EXAMPLE_PORT_BASE + n): str(building.port_base + n) for n in range(7)}
     words = [offset.get(word, word) for word in words]

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tests.broker.harness import Raw, publish, subscribe
@@ -82,18 +81,16 @@ class Receiver:
     incoming: set[int] = field(default_factory=set)
     subscribed: bool = False
 
-    async def run(self, port: int, wanted: asyncio.Event | None = None) -> None:
-        """Take what comes until the connection ends, or `wanted` is set."""
+    async def run(self, port: int) -> None:
+        """Take what comes until the connection ends."""
         raw = await connected(port, "receiver", present=True if self.subscribed else None)
         try:
             if not self.subscribed:
                 raw.send(subscribe(("a/#", 2)))
                 assert await raw.frame() == (0x90, b"\0\1\2")
                 self.subscribed = True
-            while wanted is None or not wanted.is_set():
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(0.2 if wanted else None):
-                        raw.send(self._take(*await raw.frame()))
+            while True:
+                raw.send(self._take(*await raw.frame(timeout_s=None)))
         finally:
             raw.cut()
 

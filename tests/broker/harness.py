@@ -179,9 +179,9 @@ class Raw:
     def send(self, *frames: bytes) -> None:
         self.writer.write(b"".join(frames))
 
-    async def frame(self) -> Frame:
+    async def frame(self, timeout_s: float | None = TIMEOUT_S) -> Frame:
         """Read one packet: first byte and body."""
-        async with asyncio.timeout(TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             first = (await self.reader.readexactly(1))[0]
             length = b""
             while True:

@@ -49,13 +49,12 @@ async def one_round(
 
 async def settle(port: int, publisher: Publisher, receiver: Receiver) -> None:
     """Answer everything that is open, and take everything that comes."""
-    everything = asyncio.Event()
     async with asyncio.timeout(2 * ROUND_S), asyncio.TaskGroup() as tasks:
-        tasks.create_task(receiver.run(port, everything), name="test.receiver")
+        receiving = tasks.create_task(receiver.run(port), name="test.receiver")
         await publisher.run(port, 10)
         wanted = publisher.done[1] | publisher.done[2]
         await until_async(lambda: wanted <= receiver.got.keys() and not receiver.incoming)
-        everything.set()
+        receiving.cancel()
 
 
 def storm(folder: Path, rounds: int, seed: int) -> Publisher:

@@ -129,10 +129,10 @@ def test_close_finishes_what_is_queued_and_may_be_said_twice(tmp_path: Path) -> 
 
 def test_a_file_that_cannot_be_opened_leaves_no_thread(tmp_path: Path) -> None:
     (tmp_path / "a.db").mkdir()
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with pytest.raises(StorageError):
         Database.open(tmp_path / "a.db", SCHEMA)
-    assert threading.active_count() == before
+    assert not set(threading.enumerate()) - before
 
 
 def test_free_pages_go_back_to_the_disk_only_where_the_file_was_made_for_it(
@@ -230,7 +230,7 @@ def test_brief_work_that_takes_long_moves_to_the_thread_and_comes_back(
     inline = asyncio.run(run())
     assert inline[0]
     assert not inline[1]
-    assert inline[-1]
+    assert any(inline[2:])
 
 
 def delayed(number: int, slow: bool, connection: sqlite3.Connection) -> str:  # noqa: FBT001
