@@ -25,6 +25,7 @@ from plantroom.certs.enrolled import (
 )
 from plantroom.certs.enrolment_client import Answer, Server
 from plantroom.certs.registry import Registry
+from plantroom.wire.clock import SystemClock
 from plantroom.wire.errors import IdentityError, RefusedError, StorageError, UnreachableError
 from plantroom.wire.identity import Svid, TrustBundle
 from plantroom.wire.spiffe import SpiffeId
@@ -100,9 +101,22 @@ def test_renewal_is_due_near_half_life_and_gives_another_key(
     assert not source.due(half_s - 190)
 
 
+class Still:
+    """A clock that stands, however long a renewal takes."""
+
+    now_us = SystemClock().wall_us()
+
+    def wall_us(self) -> int:
+        return self.now_us
+
+    def monotonic_us(self) -> int:
+        return self.now_us
+
+
 def test_failures_keep_the_identity_and_wait_longer_each_time(
-    folder: Path, building: Authority, sensor_id: SpiffeId, clock: Any
+    folder: Path, building: Authority, sensor_id: SpiffeId
 ) -> None:
+    clock = Still()
     put(folder, issue_svid(building, sensor_id, ttl_s=3600))
     source = EnrolledSource(
         folder, spiffe_id=sensor_id, server=NOWHERE, clock=clock, chance=lambda: 1.0
