@@ -47,11 +47,13 @@ class Schedule:
         self._begins_s = not_before_s
         self._due_s = renew_at_s(not_before_s, not_after_s, chance=self._chance())
 
-    def failed(self, now_s: float, error: Exception) -> None:
-        """Note a failure."""
+    def failed(self, now_s: float, error: Exception, *, retry_s: float | None = None) -> None:
+        """Note a failure; `retry_s`: the wait until the next try, where the caller has its own."""
         self.failures += 1
         self.last_error = error
-        self._due_s = now_s + retry_after_s(self.failures, chance=self._chance())
+        if retry_s is None:
+            retry_s = retry_after_s(self.failures, chance=self._chance())
+        self._due_s = now_s + retry_s
 
     def hurry(self) -> None:
         """Renew with the next look: what the answer brings is wanted now."""

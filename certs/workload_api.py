@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Collection
 from pathlib import Path
+from typing import NoReturn
 
 from plantroom.certs import svid
 from plantroom.certs.holder import IdentityHolder
@@ -69,7 +70,7 @@ class WorkloadApiSource(IdentityHolder):
             self._kept[bundle.trust_domain] = bundle
             self._publish_news()
 
-    async def run(self) -> None:
+    async def run(self) -> NoReturn:
         """Hold the stream open for ever; a broken one is opened again, and said in the log."""
         while True:
             try:
@@ -77,10 +78,11 @@ class WorkloadApiSource(IdentityHolder):
             except (PlantroomError, OSError) as error:
                 if str(error) != str(self.schedule.last_error):
                     LOG.warning("workload API: %s", error)
-                self.schedule.failed(time.time(), error)
-            await asyncio.sleep(wait_s(self.schedule.failures, chance=random.random()))  # noqa: S311 -- jitter
+                pause_s = wait_s(self.schedule.failures + 1, chance=random.random())  # noqa: S311 -- jitter
+                self.schedule.failed(time.time(), error, retry_s=pause_s)
+                await asyncio.sleep(pause_s)
 
-    async def _stream(self) -> None:
+    async def _stream(self) -> NoReturn:
         # at once or not at all: an agent that hangs with a full queue must not hold the loop up
         link = unix_socket.dial(self._path, owners=self._owners, timeout_s=0)
         reader, writer = await asyncio.open_unix_connection(sock=link)

@@ -38,6 +38,8 @@ def test_a_new_schedule_is_due_and_a_success_clears_failures() -> None:
     assert schedule.due(102)
     schedule.renewed(100, 300)
     assert (schedule.failures, schedule.last_error, schedule.due_s) == (0, None, 200)
+    schedule.failed(100, ValueError(), retry_s=5)
+    assert (schedule.failures, schedule.due_s) == (1, 105)
 
 
 def test_who_is_in_a_hurry_renews_at_once() -> None:
