@@ -8,6 +8,7 @@ fails, nothing of its group is acknowledged or delivered, and what it had change
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -30,7 +31,8 @@ RETRY_S = 0.2
 ITEM_BYTES = 100  # what waits is counted with the object that holds it
 GATHER_S = 0.002  # p99 of a PUBACK is this, a commit, and what the loop is busy with
 _FEW = 8
-_CROWD = 3  # publishes in `gather_s`
+_CROWD = 3  # publishes in `gather_s`; a group then takes three times as long, for as many more
+_NAP_S = 0.01  # at most
 _SMOOTHING = 8
 _VAIN_GROUPS = 32
 After = Callable[[bool], None]
@@ -209,20 +211,25 @@ class Journal:
 
         A commit costs the CPU as much as a dozen publishes. The first after a pause goes at once,
         and so does what others than publishers wait for; where none joins, the next do not wait.
-        Where many come, they wait twice as long for twice as many.
+        Where many come, they wait three times as long for three times as many. Where even so many
+        are not to be expected, the loop sleeps meanwhile: to be woken for each of them would cost
+        the CPU as much as all else that is done with it, and none is answered sooner.
         """
         if self._gather_not:
             self._gather_not -= 1
             return
         loop = asyncio.get_running_loop()
-        crowd = 2 if self._came_s * self._gather_s >= _CROWD else 1
+        crowd = _CROWD if self._came_s * self._gather_s >= _CROWD else 1
         self._few = crowd * _FEW
-        wait_s = self._ended_s + crowd * self._gather_s - loop.time()
+        end_s = self._ended_s + crowd * self._gather_s
+        wait_s = end_s - loop.time()
         if wait_s <= 0 or self.group.urgent or self._closing:
             return
         before = self.group.count
         self._enough.clear()
-        timer = loop.call_later(wait_s, self._enough.set)
+        if crowd > 1 and self._came_s * wait_s < self._few:
+            time.sleep(min(wait_s, _NAP_S))  # noqa: ASYNC251 -- see above
+        timer = loop.call_later(max(0.0, end_s - loop.time()), self._enough.set)
         try:
             await self._enough.wait()
         finally:

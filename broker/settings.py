@@ -112,8 +112,8 @@ class BrokerLimits:
     )
     gather_s: float = option(
         0.002,
-        "How long a publish may wait for others to share its commit, twice that where many come:"
-        " more saves CPU, 0 answers soonest.",
+        "How long a publish may wait for others to share its commit, three times that where many"
+        " come: more saves CPU, 0 answers soonest.",
         low=0.0,
         high=1.0,
     )

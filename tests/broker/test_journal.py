@@ -1,7 +1,11 @@
 import asyncio
 import random
 from collections.abc import Awaitable
+from types import SimpleNamespace
 
+import pytest
+
+from plantroom.broker import journal as module
 from plantroom.broker.guard import Peer
 from plantroom.broker.journal import Journal
 from plantroom.broker.memory import MemorySink
@@ -194,7 +198,7 @@ def test_a_few_publishes_wait_for_more_unless_there_are_enough_or_somebody_waits
     virtual_loop.run(scenario(), random.Random(0))  # noqa: S311 -- nothing here draws from it
 
 
-def test_where_many_come_twice_as_many_share_a_commit() -> None:
+def test_where_many_come_three_times_as_many_share_a_commit() -> None:
     async def scenario() -> None:
         sink, outlet = SlowSink(), Recorder()
         sink.go.set()
@@ -215,9 +219,57 @@ def test_where_many_come_twice_as_many_share_a_commit() -> None:
             await publishes(1)
             await publishes(8)
             assert journal.commits == 0, "enough where few come"
-            await publishes(7)
-            await until(lambda: journal.commits == 1, "one commit of sixteen")
+            await publishes(15)
+            await until(lambda: journal.commits == 1, "one commit of twenty-four")
             assert len(sink.batches) == 1
             journal.close()
 
     virtual_loop.run(scenario(), random.Random(0))  # noqa: S311 -- nothing here draws from it
+
+
+@pytest.mark.parametrize(
+    ("came_s", "naps"),
+    [
+        pytest.param(0.1, 0, id="few"),
+        pytest.param(1.0, 1, id="many, but no full group"),
+        pytest.param(100.0, 0, id="more than enough"),
+    ],
+)
+def test_the_loop_sleeps_over_publishes_that_make_no_full_group(
+    monkeypatch: pytest.MonkeyPatch, came_s: float, naps: int
+) -> None:
+    async def scenario() -> None:
+        sink, outlet = SlowSink(), Recorder()
+        sink.go.set()
+        journal = Journal(sink, JumpingClock(), depth_bytes_max=1 << 20, gather_s=5.0)
+        journal._came_s = came_s
+        loop = asyncio.get_running_loop()
+        slept_s: list[float] = []
+
+        def publish_one() -> None:
+            journal.run(tapped_run())
+            journal.acknowledge(outlet, b"1", count=1)
+
+        def sleep(seconds: float) -> None:  # what comes meanwhile is read afterwards
+            slept_s.append(seconds)
+            loop.call_soon(publish_one)
+            loop.call_soon(journal.after, lambda _: None)
+
+        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=sleep))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(journal.serve())
+            await asyncio.sleep(0)
+            journal._ended_s = loop.time()
+            publish_one()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            if not naps:
+                assert not slept_s
+                journal.after(lambda _: None)
+            await until(lambda: journal.commits == 1, "one commit")
+            assert len(slept_s) == naps
+            assert all(seconds <= 0.01 for seconds in slept_s)
+            assert len(outlet.log) == 2 * (1 + naps), "answered together with what came meanwhile"
+            journal.close()
+
+    asyncio.run(scenario())
