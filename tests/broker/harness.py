@@ -18,7 +18,7 @@ from plantroom.wire.identity import Principal
 from plantroom.wire.policy import Decision, Question
 from plantroom.wire.spiffe import SpiffeId
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 30.0
 HVAC = SpiffeId("building-1.smart.local", "agent/hvac-001")
 OTHER = SpiffeId("building-1.smart.local", "agent/energy-001")
 

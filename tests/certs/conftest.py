@@ -197,12 +197,12 @@ def enrolment(
         with ThreadPoolExecutor(1) as pool:
             loop_run = uvloop.run if request.param == "uvloop" else asyncio.run
             running = pool.submit(loop_run, run())
-            port, stop = ready.get(timeout=10)
-            address = Server(host="127.0.0.1", port=port, spiffe_id=gateway_id, timeout_s=10)
+            port, stop = ready.get(timeout=20)
+            address = Server(host="127.0.0.1", port=port, spiffe_id=gateway_id, timeout_s=20)
             try:
                 yield Port(server=server, address=address, source=source)
             finally:
                 stop()
-                running.result(10)
+                running.result(20)
 
     return opened

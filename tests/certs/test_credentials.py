@@ -38,10 +38,10 @@ def test_an_ordinary_tool_reaches_the_gateway_with_these_three_files(
             reader, writer = await asyncio.open_connection(
                 "127.0.0.1", port, ssl=tool, server_hostname="localhost"
             )
-            await asyncio.wait_for(reader.read(), 5)
+            await asyncio.wait_for(reader.read(), 20)
             writer.close()
             await writer.wait_closed()
-            return await asyncio.wait_for(found, 5)
+            return await asyncio.wait_for(found, 20)
 
     principal = asyncio.run(scenario())
     assert principal.spiffe_id == INSPECTOR

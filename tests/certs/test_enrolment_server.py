@@ -322,17 +322,17 @@ def test_garbage_and_oversized_headers_are_refused(enrolment: Open) -> None:
     context.verify_mode = ssl.CERT_NONE
     with enrolment() as port:
         address = ("127.0.0.1", port.address.port)
-        with socket.create_connection(address, 5) as plain:
+        with socket.create_connection(address, 20) as plain:
             plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
-            plain.settimeout(5)
+            plain.settimeout(20)
             while plain.recv(1000):
                 pass
         for sent in (b"\0\1\2\r\n\r\n", b"GET / HTTP/1.1\r\nA: " + b"a" * 20_000):
             with (
-                socket.create_connection(address, 5) as plain,
+                socket.create_connection(address, 20) as plain,
                 context.wrap_socket(plain) as connection,
             ):
-                connection.settimeout(5)
+                connection.settimeout(20)
                 connection.sendall(sent)
                 assert connection.recv(1000).startswith(b"HTTP/1.1 4")
         assert ask(port, "GET", "/bundle")[0] == 200
@@ -344,9 +344,9 @@ def test_one_address_cannot_take_every_connection(enrolment: Open) -> None:
     with enrolment(limits=limits) as port, contextlib.ExitStack() as held:
         address = ("127.0.0.1", port.address.port)
         for _ in range(2):
-            held.enter_context(socket.create_connection(address, 5))
-        third = held.enter_context(socket.create_connection(address, 5))
-        third.settimeout(5)
+            held.enter_context(socket.create_connection(address, 20))
+        third = held.enter_context(socket.create_connection(address, 20))
+        third.settimeout(20)
         assert third.recv(1) == b""
         assert port.server._https.refusals == {"too-many-connections": 1}
 
@@ -359,7 +359,7 @@ def test_the_ports_own_svid_rotates_between_two_connections(
         context.check_hostname = False
         context.load_verify_locations(cadata=building.bundle().roots_der[0])
         with (
-            socket.create_connection(("127.0.0.1", port.address.port), 5) as plain,
+            socket.create_connection(("127.0.0.1", port.address.port), 20) as plain,
             context.wrap_socket(plain) as connection,
         ):
             return str((connection.getpeercert() or {})["serialNumber"])

@@ -25,7 +25,7 @@ async def exchange(port: int, context: ssl.SSLContext, data: bytes) -> bytes:
     )
     writer.write(data)
     try:
-        return await asyncio.wait_for(reader.read(), 5)
+        return await asyncio.wait_for(reader.read(), 20)
     finally:
         writer.close()
         await writer.wait_closed()
@@ -67,9 +67,9 @@ def test_a_client_that_waits_for_leave_to_send_gets_it(gateway: Identity) -> Non
             )
             head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n"
             writer.write(head + b"Expect: 100-continue\r\n\r\n")
-            assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 100")
+            assert (await asyncio.wait_for(reader.readline(), 20)).startswith(b"HTTP/1.1 100")
             writer.write(b"hi")
-            rest = await asyncio.wait_for(reader.read(), 5)
+            rest = await asyncio.wait_for(reader.read(), 20)
             assert b"HTTP/1.1 200" in rest
             assert rest.endswith(b"hi")
             writer.close()
@@ -95,8 +95,8 @@ def test_closing_cuts_what_is_open_and_frees_the_port(gateway: Identity) -> None
             hanging = asyncio.create_task(
                 exchange(port, client_context, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             )
-            await asyncio.wait_for(busy.wait(), 5)
-        await asyncio.wait_for(asyncio.gather(hanging, return_exceptions=True), 5)
+            await asyncio.wait_for(busy.wait(), 20)
+        await asyncio.wait_for(asyncio.gather(hanging, return_exceptions=True), 20)
         async with HttpsServer(handle, context=lambda: server_context) as again:
             assert await again.start("127.0.0.1", port) == port
 

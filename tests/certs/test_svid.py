@@ -70,7 +70,7 @@ async def dial(port: int, context: ssl.SSLContext) -> None:
             "127.0.0.1", port, ssl=context, server_hostname=""
         )
         try:
-            await asyncio.wait_for(reader.read(), 5)
+            await asyncio.wait_for(reader.read(), 20)
         finally:
             writer.transport.abort()
             with contextlib.suppress(OSError):

@@ -17,7 +17,7 @@ from tests.policies.facade import FAULTS, Facade, facade
 
 Ask = Callable[..., Question]
 HVAC = "spiffe://building-1.smart.local/agent/hvac-001"
-PATIENT_S = 5.0  # where an answer is awaited that has to come, on a busy machine
+PATIENT_S = 20.0  # where an answer is awaited that has to come, on a busy machine
 HASTY_S = 0.25
 
 

@@ -8,7 +8,7 @@ from plantroom.views.feed import Feeds, event, summary
 from plantroom.wire.envelope import Presence
 from tests.fakes.deliveries import reading
 
-WAIT_S = 5.0
+WAIT_S = 20.0
 
 
 async def status() -> dict[str, object]:

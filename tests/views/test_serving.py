@@ -14,7 +14,7 @@ from plantroom.views.serving import serve
 from plantroom.views.web import make_app
 from plantroom.wire.errors import ConfigError
 
-WAIT_S = 10.0
+WAIT_S = 20.0
 
 
 async def nothing(_query: HistoryQuery) -> Series | None:
