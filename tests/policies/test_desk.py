@@ -38,9 +38,21 @@ def edit(folder: Path, name: str, old: str, new: str) -> None:
     written.replace(folder / name)
 
 
+class Still:
+    """A clock that stands: an age is how long ago something was, not how busy the machine is."""
+
+    now_us = SystemClock().wall_us()
+
+    def wall_us(self) -> int:
+        return self.now_us
+
+    def monotonic_us(self) -> int:
+        return self.now_us
+
+
 def world_in(state: Path | None) -> World:
     return World(
-        clock=SystemClock(),
+        clock=Still(),
         label="spiffe://building-1.smart.local/agent/gateway",
         cloud_trust_domain="smart-building.cloud",
         state=state,
