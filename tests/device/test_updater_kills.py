@@ -4,6 +4,8 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,24 +18,33 @@ KILLS = 6
 IMAGE = random.Random(7).randbytes(6 * 1024 * 1024)  # noqa: S311 -- any bytes
 
 
+@contextmanager
+def agent(config: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run an agent until it is killed."""
+    command = [sys.executable, "-m", "plantroom.device", str(config)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.mark.chaos
+@pytest.mark.timeout(600)
 def test_an_agent_that_is_killed_resumes_its_download_and_is_updated(tmp_path: Path) -> None:
     with ImageGateway().serving() as gateway:
         config = gateway.configure(tmp_path / "device")
-        command = [sys.executable, "-m", "plantroom.device", str(config)]
         gateway.release(IMAGE)
         chance = random.Random(11)  # noqa: S311 -- a reproducible fault
         for _ in range(KILLS):
             seen = len(gateway.reports)
-            with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            with agent(config):
                 gateway.wait(lambda report: report.number > 0)
                 wait_for_news(gateway, seen)
                 time.sleep(chance.uniform(0.0, 0.4))  # a kill comes when it comes
-                process.kill()
         for _ in range(3):  # its restarts are a supervisor's
-            with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-                until(lambda: ended(gateway) or process.poll() is not None, deadline_s=60)
-                process.kill()
+            with agent(config) as process:
+                until(lambda: ended(gateway) or process.poll() is not None, deadline_s=180)
             if ended(gateway):
                 break
         assert ended(gateway)
@@ -44,7 +55,7 @@ def test_an_agent_that_is_killed_resumes_its_download_and_is_updated(tmp_path: P
 
 def wait_for_news(gateway: ImageGateway, seen: int) -> None:
     with gateway.news:
-        assert gateway.news.wait_for(lambda: len(gateway.reports) > seen, 20)
+        assert gateway.news.wait_for(lambda: len(gateway.reports) > seen, 60)
 
 
 def ended(gateway: ImageGateway) -> bool:
