@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -179,11 +180,12 @@ class Spire:
         self.server("federation", "refresh", "-id", f"spiffe://{other.trust_domain}")
 
     def admit(self, path: str, *words: str, ttl_s: int) -> None:
-        """Create the entry of a process of this test's user."""
+        """Create the entry of a process of this test's user, running this interpreter."""
         self.server(
             *("entry", "create", "-parentID", self._node),
-            *("-spiffeID", f"spiffe://{self.trust_domain}/{path}"),
-            *("-selector", f"unix:uid:{os.geteuid()}", "-x509SVIDTTL", str(ttl_s)),
+            *("-spiffeID", f"spiffe://{self.trust_domain}/{path}", "-x509SVIDTTL", str(ttl_s)),
+            *("-selector", f"unix:uid:{os.geteuid()}"),
+            *("-selector", f"unix:path:{Path(sys.executable).resolve()}"),
             *words,
         )
 
