@@ -104,7 +104,8 @@ def test_renewal_is_due_near_half_life_and_gives_another_key(
 class Still:
     """A clock that stands, however long a renewal takes."""
 
-    now_us = SystemClock().wall_us()
+    def __init__(self) -> None:
+        self.now_us = SystemClock().wall_us()
 
     def wall_us(self) -> int:
         return self.now_us

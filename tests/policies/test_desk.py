@@ -41,7 +41,8 @@ def edit(folder: Path, name: str, old: str, new: str) -> None:
 class Still:
     """A clock that stands: an age is how long ago something was, not how busy the machine is."""
 
-    now_us = SystemClock().wall_us()
+    def __init__(self) -> None:
+        self.now_us = SystemClock().wall_us()
 
     def wall_us(self) -> int:
         return self.now_us
