@@ -279,3 +279,27 @@ def test_a_large_segment_is_derived_in_parts_that_a_restart_goes_on_from(
         await rig.check()
 
     run(scenario())
+
+
+@pytest.mark.parametrize("kind", ["unnumbered", "undecodable"])
+def test_what_is_decoded_at_once_is_bounded_whatever_it_is(
+    make_rig: Any, lab: Any, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    samples = [{-2: lab.device("dust") + "/", -3: 1.79e9 + n, 0: "pm10", 2: 8} for n in range(9)]
+    payload = {"unnumbered": cbor.dumps(samples), "undecodable": b"\xff" * 900}[kind]
+    monkeypatch.setattr(derive, "_BYTES_MAX", 2 * len(payload))
+
+    async def scenario() -> None:
+        rig = make_rig()
+        await rig.start()
+        for first in (0, 5):
+            parcels = [lab.pack([], "dust", payload=payload, packet_id=first + n) for n in range(5)]
+            await rig.commit(*parcels)
+        sizes = []
+        cursor = Cursor(0)
+        while (group := await rig.deriver._next(cursor)) is not None:
+            cursor = group.upto
+            sizes.append(len(group.intakes))
+        assert (max(sizes), sum(sizes)) == (2, 10)
+
+    run(scenario())
