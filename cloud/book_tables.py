@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable
+from typing import Final
 
 from plantroom.cloud import readback
 from plantroom.cloud.readback import BookRef
@@ -10,7 +11,11 @@ from plantroom.cloud.store_schema import EVICTED, GONE, QUARANTINED, RETIRED, ST
 from plantroom.wire import spans
 from plantroom.wire.ranges import RangeSet
 from plantroom.wire.reading import Reading
+from plantroom.wire.seal import seal
 
+Newest = dict[tuple[str, str], int]  # point and unit: seq
+Run = tuple[int, int, int, int, int, int, int]  # a row of `arrival`, but for its seal
+RUN: Final = "book, first, last, low, high, received_us, late"
 _MODULUS = 1 << 256
 _WORDS = {QUARANTINED: "quarantined", EVICTED: "evicted", GONE: "lost", RETIRED: "evicted"}
 
@@ -29,7 +34,19 @@ def open_book(connection: sqlite3.Connection, device: int, epoch: int) -> int:
 
 def raise_highest(connection: sqlite3.Connection, book: int, seq: int) -> None:
     """Note that the device has numbered up to `seq`."""
-    connection.execute("UPDATE book SET highest = ? WHERE id = ? AND highest < ?", (seq, book, seq))
+    connection.execute(
+        "UPDATE book SET highest = ?, seal = ? WHERE id = ? AND highest < ?",
+        (seq, seal(book, seq), book, seq),
+    )
+
+
+def add_runs(connection: sqlite3.Connection, runs: Iterable[Run]) -> None:
+    """Note when runs of neighbours were received, and where in time they lie."""
+    connection.executemany(
+        "INSERT INTO arrival(book, first, last, low, high, received_us, late, seal)"
+        " VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
+        [(*run, seal(*run)) for run in runs],
+    )
 
 
 def add_digests(connection: sqlite3.Connection, book: int, readings: Iterable[Reading]) -> None:
@@ -100,7 +117,7 @@ def _stored_book(connection: sqlite3.Connection, ref: BookRef) -> StoredBook:
         disputed=bool(disputed),
         retired=spans.load(connection, (ref.id, RETIRED)),
         reasons={
-            f"{_WORDS[kind]}({reason})": count
+            f"{_WORDS.get(kind, kind)}({reason})": count
             for kind, reason, count in connection.execute(
                 "SELECT kind, reason, sum(last - first + 1) FROM span"
                 " WHERE book = ? AND kind != ? GROUP BY kind, reason",
@@ -111,12 +128,15 @@ def _stored_book(connection: sqlite3.Connection, ref: BookRef) -> StoredBook:
 
 
 def altered_segments(
-    connection: sqlite3.Connection, book: StoredBook, seen: RangeSet | None = None
+    connection: sqlite3.Connection,
+    book: StoredBook,
+    seen: RangeSet | None = None,
+    newest: Newest | None = None,
 ) -> list[int]:
     """Recompute a book's digests from its rows; give the segments that differ.
 
     A segment whose rows went by retention cannot be compared. `seen` is told which numbers are
-    there.
+    there, `newest` the last of them that has a point.
     """
     found = [
         ref for ref in readback.book_refs(connection, [book.spiffe_id]) if ref.epoch == book.epoch
@@ -128,6 +148,10 @@ def altered_segments(
             sums[segment] = (sums.get(segment, 0) + int.from_bytes(reading.hash())) % _MODULUS
             if seen is not None:
                 seen.add(reading.seq)
+            if newest is not None:
+                newest.update(
+                    ((point.name, point.unit or ""), reading.seq) for point in reading.points
+                )
     digests = {segment: total.to_bytes(32) for segment, total in sums.items()}
     retired = {n for a, b in book.retired for n in range(a // SEGMENT_SEQS, b // SEGMENT_SEQS + 1)}
     segments = sorted((digests.keys() | book.digests.keys()) - retired)

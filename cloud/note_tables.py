@@ -10,6 +10,7 @@ from plantroom.cloud.store import Delivery
 from plantroom.cloud.store_schema import EVICTED, GONE, HOUR_US, QUARANTINED, TIMELESS
 from plantroom.wire import cbor, shape
 from plantroom.wire.envelope import Note
+from plantroom.wire.seal import seal
 
 _KINDS = {"evicted": EVICTED, "quarantined": QUARANTINED, "gone": GONE}
 
@@ -27,18 +28,15 @@ class NoteTables:
 
         The same number with other content is another note, and is kept as well.
         """
-        owner = note.device if note.author == "sensor" else f"{delivery.site}/{delivery.gateway}"
+        by_sensor = ours and note.author == "sensor"
+        owner = note.device if by_sensor else f"{delivery.site}/{delivery.gateway}"
         body = cbor.dumps(shape.to_plain(note))
+        digest = hashlib.sha256(body).digest()
+        said = (owner, note.life, note.number, digest, delivery.received_us)
         done = connection.execute(
-            "INSERT OR IGNORE INTO note VALUES(?, ?, ?, ?, ?, ?)",
-            (
-                owner,
-                note.life,
-                note.number,
-                hashlib.sha256(body).digest(),
-                body,
-                delivery.received_us,
-            ),
+            "INSERT OR IGNORE INTO note(owner, life, number, hash, received_us, body, seal)"
+            " VALUES(?, ?, ?, ?, ?, ?, ?)",
+            (*said, body, seal(*said)),
         )
         if not done.rowcount or not ours:
             return False
@@ -70,6 +68,9 @@ def correct(connection: sqlite3.Connection, ref: BookRef, offset_us: int) -> Non
         " AND series IN (SELECT id FROM series WHERE device = ?)",
         (TIMELESS, ref.epoch, ref.device),
     )
+    timeless = connection.execute(
+        "SELECT first FROM arrival WHERE book = ? AND low = ?", (ref.id, TIMELESS)
+    ).fetchall()
     connection.execute(
         "UPDATE arrival SET"
         " low = (SELECT MIN(mono_us + :offset) / :hour FROM mono"
@@ -79,6 +80,14 @@ def correct(connection: sqlite3.Connection, ref: BookRef, offset_us: int) -> Non
         " WHERE book = :book AND low = :timeless",
         {"offset": offset_us, "hour": HOUR_US, "book": ref.id, "timeless": TIMELESS},
     )
+    for (first,) in timeless:
+        where = (ref.id, first)
+        run = connection.execute(
+            f"SELECT {book_tables.RUN} FROM arrival WHERE book = ? AND first = ?", where
+        ).fetchone()
+        connection.execute(
+            "UPDATE arrival SET seal = ? WHERE book = ? AND first = ?", (seal(*run), *where)
+        )
     connection.execute(
         "UPDATE latest SET ts = (SELECT mono_us FROM mono WHERE book = ? AND seq = latest.seq) + ?"
         " WHERE ts IS NULL AND epoch = ? AND series IN (SELECT id FROM series WHERE device = ?)",

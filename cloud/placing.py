@@ -184,10 +184,10 @@ class Placing:
 
     def _book(self, runs: list[_Run], readings: Sequence[Reading]) -> None:
         book = self._ref.id
-        self._connection.executemany(
-            "INSERT INTO arrival VALUES(?, ?, ?, ?, ?, ?, ?)",
+        book_tables.add_runs(
+            self._connection,
             [
-                (book, run.first, run.last, run.low, run.high, self._received_us, run.late)
+                (book, run.first, run.last, run.low, run.high, self._received_us, int(run.late))
                 for run in runs
             ],
         )

@@ -11,7 +11,11 @@ from plantroom.cloud.store import Delivery
 from plantroom.wire.errors import CheckFailedError
 from plantroom.wire.quarantined import DROPPED, REPLAYED, Quarantined, why_not
 from plantroom.wire.reading import Reading
+from plantroom.wire.seal import seal
 
+SEALED: Final = (
+    "device, epoch, seq, hash, site, reason, at_us, outcome, outcome_us, raw IS NOT NULL"
+)
 NAME_CHARS: Final = 12  # of the hash, which is of the key too: two items never share it
 
 
@@ -42,19 +46,13 @@ class Quarantine:
             ).fetchone()
         raw = reading.canonical()
         kept = raw if self._raw_bytes + len(raw) <= self._raw_bytes_max else None
+        key = (reading.device, reading.epoch, reading.seq, reading.hash())
+        said = (*key, delivery.site, reason, delivery.received_us)
         done = connection.execute(
-            "INSERT OR IGNORE INTO quarantine(device, epoch, seq, hash, site, reason, at_us, raw)"
-            " VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                reading.device,
-                reading.epoch,
-                reading.seq,
-                reading.hash(),
-                delivery.site,
-                reason,
-                delivery.received_us,
-                kept,
-            ),
+            "INSERT OR IGNORE INTO"
+            " quarantine(device, epoch, seq, hash, site, reason, at_us, raw, seal)"
+            " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*said, kept, seal(*said, "", None, int(kept is not None))),
         )
         if done.rowcount and kept is not None:
             self._raw_bytes += len(raw)
@@ -122,3 +120,5 @@ def _end(connection: sqlite3.Connection, item: Quarantined, outcome: str, at_us:
         f"UPDATE quarantine SET raw = NULL, outcome = ?, outcome_us = ?{_OF}",
         (outcome, at_us, *_key(item)),
     )
+    row = connection.execute(f"SELECT {SEALED} FROM quarantine{_OF}", _key(item)).fetchone()
+    connection.execute(f"UPDATE quarantine SET seal = ?{_OF}", (seal(*row), *_key(item)))

@@ -223,6 +223,9 @@ def _reading(connection: sqlite3.Connection, ref: BookRef, rows: list[Row]) -> I
     mono = connection.execute(
         "SELECT mono_us, timed FROM mono WHERE book = ? AND seq = ?", (ref.id, rows[0].seq)
     ).fetchone()
+    times = {row.time_us for row in rows}
+    if len(times) > 1 or (mono is not None and mono[1] and None in times):
+        return
     try:
         yield Reading(
             device=ref.spiffe_id,

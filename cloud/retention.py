@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Final, NoReturn
 
-from plantroom.cloud import readback
+from plantroom.cloud import book_tables, readback
 from plantroom.cloud.readback import BookRef
 from plantroom.cloud.store import SEGMENT_SEQS, Store
 from plantroom.cloud.store_schema import HOUR_US, RETIRED, STORED, TIMELESS
@@ -132,10 +132,11 @@ def _shorten(
     last: int,
 ) -> None:
     """Leave of the runs of arrival what lies outside."""
-    for start, end, *rest in runs:
+    for start, end, *where in runs:
+        rest = (where[0], where[1], where[2], where[3])
         connection.execute("DELETE FROM arrival WHERE book = ? AND first = ?", (ref.id, start))
-        connection.executemany(
-            "INSERT INTO arrival VALUES(?, ?, ?, ?, ?, ?, ?)",
+        book_tables.add_runs(
+            connection,
             [
                 (ref.id, low, high, *rest)
                 for low, high in ((start, min(end, first - 1)), (max(start, last + 1), end))

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from plantroom.cloud import book_tables, readback, retention, verifying
+from plantroom.cloud import book_tables, readback, retention, verifying, verifying_books
 from plantroom.cloud.membership import belongs_by_name
 from plantroom.cloud.readback import value_of
 from plantroom.cloud.store import (
@@ -21,6 +21,7 @@ from plantroom.cloud.store import (
     StoredBook,
 )
 from plantroom.cloud.store_schema import HOUR_US, MIGRATIONS
+from plantroom.cloud.verifying_notes import Notes
 from plantroom.cloud.writing import Writer
 from plantroom.views.history import HistoryQuery, Sampled, Series, thin
 from plantroom.wire.database import Database, translated
@@ -124,7 +125,7 @@ class SqliteReader:
                 f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None
             )
         self._connection.text_factory = _readable
-        self._notes: tuple[int, verifying.Notes] | None = None
+        self._notes: tuple[int, Notes] | None = None
 
     @contextlib.contextmanager
     def _snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -158,14 +159,20 @@ class SqliteReader:
                 for each in book_tables.stored_books(connection, [book.spiffe_id])
                 if each.epoch == book.epoch
             ]
-            (version,) = connection.execute("PRAGMA data_version").fetchone()
-            if self._notes is None or self._notes[0] != version:
-                self._notes = version, verifying.Notes(connection)
-            return [
-                found
-                for each in now
-                for found in verifying.altered(connection, each, self._notes[1])
-            ]
+            notes = self._read_notes(connection)
+            return [found for each in now for found in verifying.altered(connection, each, notes)]
+
+    def astray(self) -> list[tuple[tuple[str, int], Altered]]:
+        """Give what was changed and is of no book; see `StoreReader`."""
+        with self._snapshot() as connection:
+            return list(verifying_books.astray(connection, self._read_notes(connection)))
+
+    def _read_notes(self, connection: sqlite3.Connection) -> Notes:
+        """Load all tombstones, again only where the store has changed."""
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        if self._notes is None or self._notes[0] != version:
+            self._notes = version, Notes(connection)
+        return self._notes[1]
 
     def close(self) -> None:
         """Close; idempotent."""

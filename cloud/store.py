@@ -123,6 +123,10 @@ class StoreReader(Protocol):
         """Compare what is stored of a book with what was booked when it was received."""
         ...
 
+    def astray(self) -> list[tuple[tuple[str, int], Altered]]:
+        """Give what was changed and is of no one book, with whose it is: (device, epoch)."""
+        ...
+
     def close(self) -> None:
         """Close; idempotent."""
         ...

@@ -123,4 +123,12 @@ ALTER TABLE quarantine ADD COLUMN outcome TEXT NOT NULL DEFAULT '';
 ALTER TABLE quarantine ADD COLUMN outcome_us INTEGER;
 """
 
-MIGRATIONS: Final = {"store": (_FIRST, _QUARANTINE_ENDS)}
+# `wire.seal` of what nothing else proves; NULL in rows that a former version wrote
+_SEALS: Final = """
+ALTER TABLE book ADD COLUMN seal INTEGER;
+ALTER TABLE arrival ADD COLUMN seal INTEGER;
+ALTER TABLE note ADD COLUMN seal INTEGER;
+ALTER TABLE quarantine ADD COLUMN seal INTEGER;
+"""
+
+MIGRATIONS: Final = {"store": (_FIRST, _QUARANTINE_ENDS, _SEALS)}

@@ -1,58 +1,26 @@
 """Compare what lies in the SQLite store with what was booked when it was received.
 
 Readings are hashed again and their sums compared with the digests; everything beside them that is
-shown, exported or proves something (names, times that were corrected, newest values, tombstones,
-what was set apart) is compared with what it was made from.
+shown, exported or proves something (names, times that were corrected, newest values) is compared
+with what it was made from. Books, tombstones and what was set apart: `verifying_…`.
 """
 
-import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from plantroom.cloud import book_tables, readback
+from plantroom.cloud import book_tables, readback, verifying_books, verifying_notes
+from plantroom.cloud.book_tables import Newest
 from plantroom.cloud.readback import BookRef
 from plantroom.cloud.store import SEGMENT_SEQS, Altered, StoredBook
-from plantroom.cloud.store_schema import EVICTED, GONE, QUARANTINED, TIMELESS
+from plantroom.cloud.store_schema import TIMELESS
+from plantroom.cloud.verifying_notes import TEXT_CHARS, Notes
 from plantroom.views.board import key_of
-from plantroom.wire import cbor, envelope, shape, spans
-from plantroom.wire.envelope import Note
-from plantroom.wire.errors import EnvelopeError, SpiffeIdError
+from plantroom.wire.errors import SpiffeIdError
 from plantroom.wire.ranges import RangeSet
 
+Check = Callable[[], Iterable[Altered]]
 _ROWS: Final = "altered: the stored rows are not those that were received"
-_KINDS: Final = {EVICTED: "evicted", QUARANTINED: "quarantined", GONE: "gone"}
-
-
-class Notes:
-    """Every tombstone in the store, by the book that it speaks of; loaded once for all books."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._whole: dict[tuple[str, int], list[Note]] = {}
-        self._changed: dict[tuple[str, int], list[Altered]] = {}
-        for owner, number, digest, body in connection.execute(
-            "SELECT owner, number, hash, body FROM note"
-        ):
-            try:
-                note: Note | None = _note_from(body)
-            except EnvelopeError:
-                note = None
-            if note is not None and _hashes_to(body, digest):
-                self._whole.setdefault((note.device, note.epoch), []).append(note)
-                continue
-            text = f"altered: tombstone {number} of {owner} is not the one that was received"
-            key = (note.device, note.epoch) if note else (owner, -1)
-            span = (note.first, note.last) if note and 0 <= note.first <= note.last else (0, 0)
-            self._changed.setdefault(key, []).append(Altered(*span, text[:200]))
-
-    def of(self, ref: BookRef) -> list[Note]:
-        """Return those about a book whose bytes are still those of their hash."""
-        return self._whole.get((ref.spiffe_id, ref.epoch), [])
-
-    def changed(self, ref: BookRef) -> list[Altered]:
-        """Return the others; where not even their book can be read, it is their owner's."""
-        keys = ((ref.spiffe_id, ref.epoch), (ref.spiffe_id, -1), (f"{ref.site}/gateway", -1))
-        return [each for key in keys for each in self._changed.get(key, ())]
 
 
 def altered(connection: sqlite3.Connection, book: StoredBook, notes: Notes) -> list[Altered]:
@@ -60,14 +28,37 @@ def altered(connection: sqlite3.Connection, book: StoredBook, notes: Notes) -> l
     found: list[Altered] = []
     for ref in readback.book_refs(connection, [book.spiffe_id]):
         if ref.epoch == book.epoch:
-            found += _names(ref)
-            found += _readings(connection, book)
-            found += _moments(connection, ref, notes)
-            found += _newest(connection, ref, book)
-            found += _excuses(connection, ref, notes)
-            found += notes.changed(ref)
-            found += _set_apart(connection, ref)
+            for check in _checks(connection, ref, book, notes):
+                found += _tried(book, check)
     return sorted(set(found))
+
+
+def _checks(
+    connection: sqlite3.Connection, ref: BookRef, book: StoredBook, notes: Notes
+) -> tuple[Check, ...]:
+    newest: Newest = {}
+    return (
+        lambda: _names(ref),
+        lambda: _readings(connection, book, newest),
+        lambda: _moments(connection, ref, notes),
+        lambda: _newest(connection, ref, book),
+        lambda: _shown(connection, ref, newest),
+        lambda: verifying_books.book(connection, ref),
+        lambda: verifying_notes.excuses(connection, ref, notes),
+        lambda: notes.changed(ref),
+    )
+
+
+def _tried(book: StoredBook, check: Check) -> list[Altered]:
+    """Return what a check finds; where it meets what it cannot even read, that is found too."""
+    found: list[Altered] = []
+    try:
+        found += check()
+    except Exception as error:  # noqa: BLE001 -- changed bytes are anything at all
+        highest = book.highest if isinstance(book.highest, int) else 0
+        text = f"altered: it cannot be read: {error}"
+        found.append(Altered(0, max(0, highest), text[:TEXT_CHARS]))
+    return found
 
 
 def _names(ref: BookRef) -> Iterator[Altered]:
@@ -76,14 +67,17 @@ def _names(ref: BookRef) -> Iterator[Altered]:
     except SpiffeIdError:
         known = ("", "")
     if known != (ref.site, ref.name):
-        yield Altered(0, 0, f"altered: the device is stored as {ref.site} {ref.name}"[:200])
+        text = f"altered: the device is stored as {ref.site} {ref.name}"
+        yield Altered(0, 0, text[:TEXT_CHARS])
 
 
-def _readings(connection: sqlite3.Connection, book: StoredBook) -> Iterator[Altered]:
+def _readings(
+    connection: sqlite3.Connection, book: StoredBook, newest: Newest
+) -> Iterator[Altered]:
     """Sum the hashes of the rows again, and look for numbers that are booked and not there."""
     here, booked = RangeSet(), _kept(book)
     wrong = RangeSet()
-    for segment in book_tables.altered_segments(connection, book, here):
+    for segment in book_tables.altered_segments(connection, book, here, newest):
         first, last = segment * SEGMENT_SEQS, (segment + 1) * SEGMENT_SEQS - 1
         inside = [high for low, high in booked if low <= last and high >= first]
         wrong.add(first, min(last, max(inside, default=last)))
@@ -117,6 +111,17 @@ def _moments(connection: sqlite3.Connection, ref: BookRef, notes: Notes) -> Iter
     if offset_us is not None and offset_us not in told:
         last = untimed[-1][0] if untimed else 0
         yield Altered(0, last, "altered: the clock correction is not one that was received")
+    for (seq,) in connection.execute(
+        "SELECT seq FROM mono WHERE book = ? AND timed NOT IN (0, 1)", (ref.id,)
+    ):
+        yield Altered(seq, seq, "altered: whether it had a time is not as it was written")
+    for (seq,) in connection.execute(
+        "SELECT DISTINCT r.seq FROM r JOIN series s ON s.id = r.series"
+        " LEFT JOIN mono m ON m.book = ? AND m.seq = r.seq"
+        " WHERE r.bucket = ? AND s.device = ? AND r.epoch = ? AND r.ts IS NOT m.mono_us",
+        (ref.id, TIMELESS, ref.device, ref.epoch),
+    ):
+        yield Altered(seq, seq, "altered: its time since boot is not the one received")
     if not untimed:
         return
     wanted = {seq: None if offset_us is None else mono_us + offset_us for seq, mono_us in untimed}
@@ -150,6 +155,26 @@ def _newest(connection: sqlite3.Connection, ref: BookRef, book: StoredBook) -> I
             yield Altered(seq, seq, "altered: the newest value is not that of its row")
 
 
+def _shown(connection: sqlite3.Connection, ref: BookRef, newest: Newest) -> Iterator[Altered]:
+    """Look for points of which a newer value is here than the one that is shown as the newest."""
+    shown = {
+        (point, unit): (epoch, seq)
+        for point, unit, epoch, seq in connection.execute(
+            "SELECT s.point, s.unit, l.epoch, l.seq FROM series s JOIN latest l ON l.series = s.id"
+            " WHERE s.device = ?",
+            (ref.device,),
+        )
+    }
+    epochs = {
+        row[0]
+        for row in connection.execute("SELECT epoch FROM book WHERE device = ?", (ref.device,))
+    }
+    for key, seq in newest.items():
+        epoch, at = shown.get(key, (-1, -1))
+        if (epoch, at) < (ref.epoch, seq) or epoch not in epochs:
+            yield Altered(seq, seq, "altered: the value shown as the newest is not")
+
+
 def _buckets_of(connection: sqlite3.Connection, ref: BookRef, seq: int) -> Iterable[int]:
     run = connection.execute(
         "SELECT low, high FROM arrival WHERE book = ? AND first <= ? AND last >= ?"
@@ -157,40 +182,3 @@ def _buckets_of(connection: sqlite3.Connection, ref: BookRef, seq: int) -> Itera
         (ref.id, seq, seq),
     ).fetchone()
     return () if run is None else readback.buckets(connection, *run)
-
-
-def _excuses(connection: sqlite3.Connection, ref: BookRef, notes: Notes) -> Iterator[Altered]:
-    """Compare the books' excuses with the tombstones that gave them."""
-    told: dict[tuple[str, str], RangeSet] = {}
-    for note in notes.of(ref):
-        told.setdefault((note.kind, note.reason), RangeSet()).add(note.first, note.last)
-    for kind, word in _KINDS.items():
-        for first, last, reason in spans.touching(connection, (ref.id, kind), 0, 2**63 - 1):
-            rest = RangeSet([(first, last)])
-            for low, high in told.get((word, reason), RangeSet()):
-                rest.discard(low, high)
-            for low, high in rest:
-                yield Altered(low, high, f"altered: no tombstone says {word}({reason})"[:200])
-
-
-def _set_apart(connection: sqlite3.Connection, ref: BookRef) -> Iterator[Altered]:
-    """Hash again what is in quarantine."""
-    for seq, digest, raw in connection.execute(
-        "SELECT seq, hash, raw FROM quarantine WHERE device = ? AND epoch = ? AND raw NOT NULL",
-        (ref.spiffe_id, ref.epoch),
-    ):
-        if not _hashes_to(raw, digest):
-            yield Altered(seq, seq, "altered: its bytes in quarantine are not those received")
-
-
-def _hashes_to(body: object, digest: object) -> bool:
-    """Say whether bytes are those of a hash; a changed column may hold anything at all."""
-    return isinstance(body, bytes) and hashlib.sha256(body).digest() == digest
-
-
-def _note_from(body: object) -> Note:
-    if not isinstance(body, bytes):
-        raise EnvelopeError("a note is bytes")
-    plain = cbor.loads(body, bytes_max=envelope.CALL_BYTES_MAX, error=EnvelopeError)
-    note: Note = shape.from_plain(Note, plain, EnvelopeError)
-    return note

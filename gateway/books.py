@@ -12,6 +12,7 @@ from plantroom.gateway.queue_schema import EVICTED, GONE, KINDS, QUARANTINED, RE
 from plantroom.wire import spans
 from plantroom.wire.envelope import Book
 from plantroom.wire.ranges import RangeSet
+from plantroom.wire.seal import seal
 
 # what a device reports of an epoch that is over: more than has come; less than is known, for the
 # first time, with readings in doubt, or with none any more
@@ -46,8 +47,17 @@ def newest_epoch(connection: sqlite3.Connection, device: str) -> int:
 def raise_highest(connection: sqlite3.Connection, book: int, seq: int) -> None:
     """Note that the device has numbered up to `seq`."""
     connection.execute(
-        "UPDATE book SET highest = ?, settled = 0 WHERE id = ? AND highest < ?", (seq, book, seq)
+        "UPDATE book SET highest = ?, settled = 0, seal = CASE own WHEN 0 THEN ? ELSE ? END"
+        " WHERE id = ? AND highest < ?",
+        (seq, seal(book, seq, 0), seal(book, seq, 1), book, seq),
     )
+
+
+def own(connection: sqlite3.Connection, book: int) -> None:
+    """Note that this gateway gave the numbers of this book itself, from the first one on."""
+    connection.execute("UPDATE book SET own = 1 WHERE id = ?", (book,))
+    (highest,) = connection.execute("SELECT highest FROM book WHERE id = ?", (book,)).fetchone()
+    connection.execute("UPDATE book SET seal = ? WHERE id = ?", (seal(book, highest, 1), book))
 
 
 def rolled_back(connection: sqlite3.Connection, book: int, known: int) -> Heads:
@@ -148,7 +158,7 @@ def summary(connection: sqlite3.Connection) -> Iterator[dict[str, object]]:
             " GROUP BY kind, reason",
             (book,),
         ):
-            reasons[f"{KINDS[kind]}({reason})"] = count
+            reasons[f"{KINDS.get(kind, kind)}({reason})"] = count
         entry["reasons"] = reasons
         entry["digests"] = {n: total.hex() for n, total in digests(connection, book).items()}
         yield entry

@@ -247,7 +247,7 @@ class Posting:
         for row in rows:
             book = self._book(intake.device, row.epoch)
             if row.seq == 0:
-                self._sql.execute("UPDATE book SET own = 1 WHERE id = ?", (book.id,))
+                books.own(self._sql, book.id)
             self._row(book, row)
         intake.rows += rows  # for the views, after the commit
         for error in bad:

@@ -18,6 +18,7 @@ from plantroom.wire import cbor, senml, topics
 from plantroom.wire.errors import CheckFailedError, PackError, PlantroomError, SpiffeIdError
 from plantroom.wire.quarantined import DROPPED, REPLAYED, Quarantined, why_not
 from plantroom.wire.reading import Reading
+from plantroom.wire.seal import seal
 from plantroom.wire.spiffe import SpiffeId
 
 NOTE: Final = "unreadable-note"
@@ -154,6 +155,10 @@ def _end(connection: sqlite3.Connection, item: Quarantined, outcome: str, at_us:
         "UPDATE quarantine SET raw = NULL, outcome = ?, outcome_us = ? WHERE id = ?",
         (outcome, at_us, item.name),
     )
+    row = connection.execute(
+        f"SELECT {tables.QUARANTINE_SEALED} FROM quarantine WHERE id = ?", (item.name,)
+    ).fetchone()
+    connection.execute("UPDATE quarantine SET seal = ? WHERE id = ?", (seal(*row), item.name))
     kept = int(tables.meta(connection, "quarantine_bytes", 0))
     tables.set_meta(connection, "quarantine_bytes", max(0, kept - (item.size or 0)))
 

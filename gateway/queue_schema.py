@@ -135,6 +135,12 @@ CREATE TABLE accepted(
 CREATE INDEX accepted_age ON accepted(segment);
 """
 
+# `wire.seal` of what nothing else proves; NULL in rows that a former version wrote
+_SEALS = """
+ALTER TABLE book ADD COLUMN seal INTEGER;
+ALTER TABLE quarantine ADD COLUMN seal INTEGER;
+"""
+
 MIGRATIONS: Final[dict[str, tuple[str, ...]]] = {
-    "queue": (_FIRST, _OWN_EPOCHS, _QUARANTINE_ENDS, _ACCEPTED)
+    "queue": (_FIRST, _OWN_EPOCHS, _QUARANTINE_ENDS, _ACCEPTED, _SEALS)
 }

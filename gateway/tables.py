@@ -9,9 +9,13 @@ from plantroom.gateway.ingress import note_bytes
 from plantroom.wire.clock import Clock
 from plantroom.wire.envelope import Note, NoteKind
 from plantroom.wire.ranges import runs
+from plantroom.wire.seal import seal
 
 ROW_OVERHEAD_BYTES: Final = 120  # hash, key and index entries of one reading on disk
-_TOLD_NOTES_MAX = 10_000
+TOLD_NOTES_MAX: Final = 10_000
+QUARANTINE_SEALED: Final = (
+    "device, epoch, first, last, reason, text, hash, at_us, outcome, outcome_us, raw IS NOT NULL"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +143,7 @@ def forget_told_notes(connection: sqlite3.Connection) -> None:
     """Keep the notes that are done with bounded; the latest stay, to know repeats by."""
     connection.execute(
         "DELETE FROM note WHERE told = 1 AND id <= (SELECT max(id) FROM note) - ?",
-        (_TOLD_NOTES_MAX,),
+        (TOLD_NOTES_MAX,),
     )
 
 
@@ -161,19 +165,13 @@ def quarantine(  # noqa: PLR0913 -- one row of the table, every column named
     """
     kept = int(meta(connection, "quarantine_bytes", 0))
     fits = kept + len(raw) <= bytes_max
+    at_us = life.clock.wall_us()
+    said = (device, *span, reason, text[:500], digest, at_us)
     cursor = connection.execute(
         "INSERT OR IGNORE INTO"
-        " quarantine(device, epoch, first, last, reason, text, hash, raw, at_us)"
-        " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            device,
-            *span,
-            reason,
-            text[:500],
-            digest,
-            raw if fits else None,
-            life.clock.wall_us(),
-        ),
+        " quarantine(device, epoch, first, last, reason, text, hash, at_us, raw, seal)"
+        " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*said, raw if fits else None, seal(*said, "", None, int(fits))),
     )
     if cursor.rowcount != 1:
         return False

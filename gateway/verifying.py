@@ -2,122 +2,90 @@
 
 A reading whose bytes are not those of its hash, or not of its key, is named alone. One that was
 changed together with its hash is found by its segment's digest, where the whole segment lies here.
-Tombstones, the excuses that they give, and what is in quarantine are compared as well.
+Books, notes, quarantine, counters and the broker's segments are compared in `verifying_…`.
 """
 
+import contextlib
 import sqlite3
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import Final
 
-from plantroom.gateway import books, stored, tables
-from plantroom.gateway.ingress import FOREIGN, REUSE, note_from
+from plantroom.gateway import books, stored, tables, verifying_books, verifying_notes
 from plantroom.gateway.queue_schema import (
     AGAIN,
     CONFIRMED,
     EVICTED,
-    GONE,
     QUARANTINED,
     RECEIVED,
     WAITING,
 )
+from plantroom.gateway.verifying_books import Segments
+from plantroom.gateway.verifying_notes import GATEWAY, TEXT_CHARS, Found
 from plantroom.wire import spans
-from plantroom.wire.errors import PlantroomError
 from plantroom.wire.ranges import RangeSet, runs
 
 _MODULUS: Final = 1 << 256
 _STATES: Final = (WAITING, AGAIN, CONFIRMED)
-_BY_THE_CLOUD: Final = (FOREIGN, REUSE)  # its receipts say so, no note does
 ROWS: Final = "altered: the gateway's rows are not those that were received"
-_WORDS: Final = {EVICTED: "evicted", QUARANTINED: "quarantined", GONE: "gone"}
 Range = tuple[int, int]
+Check = Callable[[], Iterable[Found]]
 
 
-class Found(NamedTuple):
-    """What was changed: whose, where, and how that shows."""
+def altered(connection: sqlite3.Connection, segments: Segments | None = None) -> Iterator[Found]:
+    """Give everything that was changed, on one snapshot; `segments`: how the broker's are read.
 
-    device: str
-    epoch: int
-    first: int
-    last: int
-    what: str
+    What cannot be read at all is named too: by its book, or as the gateway's.
+    """
+    whole = (GATEWAY, 0, 0, 0)
+    notes = verifying_notes.Notes(whole=False)
+    found: list[tuple[int, str, int, int]] = []
 
+    def load() -> list[Found]:
+        nonlocal notes
+        found.extend(_books(connection))
+        notes = verifying_notes.load(connection)
+        return notes.changed
 
-@dataclass(slots=True)
-class _Notes:
-    """What the notes that are still here say; told ones are forgotten after a while."""
-
-    said: dict[tuple[str, int, str, str], RangeSet] = field(default_factory=dict)
-    changed: list[Found] = field(default_factory=list)
-    whole: bool = True
-
-
-def _notes(connection: sqlite3.Connection) -> _Notes:
-    notes = _Notes()
-    (first,) = connection.execute("SELECT ifnull(min(id), 1) FROM note").fetchone()
-    notes.whole = first == 1
-    for author, life, number, device, digest, body in connection.execute(
-        "SELECT author, life, number, device, hash, body FROM note"
-    ):
-        try:
-            note = note_from(body) if isinstance(body, bytes) else None
-        except PlantroomError:
-            note = None
-        known = _hashes_to(body, digest) if author == "sensor" else digest == body
-        if note is not None and known and (note.device, note.number) == (device, number):
-            key = (note.device, note.epoch, note.kind, note.reason)
-            notes.said.setdefault(key, RangeSet()).add(note.first, note.last)
-        else:
-            text = f"altered: tombstone {number} of the {author}'s {life} is not as it was written"
-            span = (note.first, note.last) if note and 0 <= note.first <= note.last else (0, 0)
-            notes.changed.append(Found(device, note.epoch if note else 0, *span, text[:200]))
-    return notes
+    yield from _tried(whole, load)
+    for book, device, epoch, highest in found:
+        at = (device, epoch, 0, max(0, highest) if isinstance(highest, int) else 0)
+        for check in _checks(connection, book, (device, epoch), notes):
+            yield from _tried(at, check)
+    parts: list[Check] = [
+        lambda: verifying_notes.set_apart(connection),
+        lambda: verifying_books.strays(connection),
+        lambda: verifying_books.counters(connection),
+        lambda: verifying_books.structure(connection),
+    ]
+    if segments is not None:
+        parts.append(lambda: verifying_books.segments(connection, segments))
+    for part in parts:
+        yield from _tried(whole, part)
 
 
-def _hashes_to(body: object, digest: object) -> bool:
-    """Say whether bytes are those of a hash; a changed column may hold anything at all."""
-    return isinstance(body, bytes) and sha256(body).digest() == digest
+def _books(connection: sqlite3.Connection) -> list[tuple[int, str, int, int]]:
+    return connection.execute(
+        "SELECT id, device, epoch, highest FROM book ORDER BY device, epoch"
+    ).fetchall()
 
 
-def _excuses(
-    connection: sqlite3.Connection, book: int, key: tuple[str, int], notes: _Notes
-) -> Iterator[Found]:
-    """Compare what is booked as evicted, quarantined or gone with the notes that say so."""
-    if not notes.whole:
-        return  # the cloud's, which keeps them all, are compared
-    for kind, word in _WORDS.items():
-        for first, last, reason in spans.touching(connection, (book, kind), 0, 2**63 - 1):
-            if kind == QUARANTINED and reason in _BY_THE_CLOUD:
-                continue
-            rest = RangeSet([(first, last)])
-            for low, high in notes.said.get((*key, word, reason), RangeSet()):
-                rest.discard(low, high)
-            for low, high in rest:
-                yield Found(*key, low, high, f"altered: no tombstone says {word}({reason})"[:200])
+def _checks(
+    connection: sqlite3.Connection, book: int, key: tuple[str, int], notes: verifying_notes.Notes
+) -> list[Check]:
+    return [
+        lambda: (Found(*key, *each, ROWS) for each in _altered(connection, book, key)),
+        lambda: verifying_books.book(connection, book, key),
+        lambda: verifying_notes.excuses(connection, book, key, notes),
+    ]
 
 
-def _set_apart(connection: sqlite3.Connection) -> Iterator[Found]:
-    """Hash again what is in quarantine."""
-    for device, epoch, first, last, digest, raw in connection.execute(
-        "SELECT device, epoch, first, last, hash, raw FROM quarantine WHERE raw NOT NULL"
-    ):
-        if not _hashes_to(raw, digest):
-            text = "altered: its bytes in quarantine are not those received"
-            yield Found(device, epoch or 0, first or 0, last or 0, text)
-
-
-def altered(connection: sqlite3.Connection) -> Iterator[Found]:
-    """Give everything that was changed, on one snapshot."""
-    found = _notes(connection)
-    for book, device, epoch in connection.execute(
-        "SELECT id, device, epoch FROM book ORDER BY device, epoch"
-    ).fetchall():
-        for first, last in _altered(connection, book, (device, epoch)):
-            yield Found(device, epoch, first, last, ROWS)
-        yield from _excuses(connection, book, (device, epoch), found)
-    yield from _set_apart(connection)
-    yield from found.changed
+def _tried(at: tuple[str, int, int, int], check: Check) -> Iterator[Found]:
+    """Give what a check finds; where it meets what it cannot even read, that is found too."""
+    try:
+        yield from check()
+    except Exception as error:  # noqa: BLE001 -- changed bytes are anything at all
+        yield Found(*at, f"altered: it cannot be read: {error}"[:TEXT_CHARS])
 
 
 def missing(connection: sqlite3.Connection, device: str, epoch: int, queued: RangeSet) -> RangeSet:
@@ -129,7 +97,8 @@ def missing(connection: sqlite3.Connection, device: str, epoch: int, queued: Ran
         " WHERE b.device = ? AND b.epoch = ? AND r.state IN (?, ?, ?)",
         (device, epoch, WAITING, AGAIN, CONFIRMED if again else WAITING),
     ):
-        rest.discard(seq)
+        if isinstance(seq, int) and seq >= 0:
+            rest.discard(seq)
     return rest
 
 
@@ -141,9 +110,7 @@ def _altered(connection: sqlite3.Connection, book: int, key: tuple[str, int]) ->
     bad: list[int] = []
     here = RangeSet()
     sums: dict[int, int] = {}
-    for seq, digest, held, state, size in connection.execute(
-        "SELECT seq, hash, body, state, size FROM reading WHERE book = ? ORDER BY seq", (book,)
-    ):
+    for seq, digest, held, state, size in _rows(connection, book):
         body = held if isinstance(held, bytes) else b""  # a changed column may hold anything
         found = sha256(body).digest()
         sane = state in _STATES and size == tables.size_of(body)
@@ -164,6 +131,34 @@ def _altered(connection: sqlite3.Connection, book: int, key: tuple[str, int]) ->
         if is_whole and booked.get(segment) != total.to_bytes(32):
             wrong.append((first, last))
     return sorted(wrong)
+
+
+_Row = tuple[int, object, object, object, object]
+
+
+def _rows(connection: sqlite3.Connection, book: int) -> Iterator[_Row]:
+    """Give a book's rows in order; one that lies on a page that cannot be read is empty."""
+    columns = "SELECT seq, hash, body, state, size FROM reading WHERE book = ?"
+    last = -1
+    try:
+        for row in connection.execute(f"{columns} ORDER BY seq", (book,)):
+            yield _sane(row)
+            last = row[0]
+    except sqlite3.DatabaseError:
+        for (seq,) in connection.execute(
+            "SELECT seq FROM reading INDEXED BY reading_key WHERE book = ? AND seq > ?"
+            " ORDER BY seq",
+            (book, last),
+        ).fetchall():
+            row = (seq, None, None, None, None)
+            with contextlib.suppress(sqlite3.DatabaseError):
+                row = connection.execute(f"{columns} AND seq = ?", (book, seq)).fetchone() or row
+            yield _sane(row)
+
+
+def _sane(row: _Row) -> _Row:
+    """Give a row whose own number is none another."""
+    return row if isinstance(row[0], int) and row[0] >= 0 else (0, *row[1:])
 
 
 def _is_of(body: bytes, key: tuple[str, int, int]) -> bool:

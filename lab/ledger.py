@@ -6,13 +6,17 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from plantroom.broker import segments
 from plantroom.cloud import restoring
 from plantroom.cloud.state_folder import StateFolder
 from plantroom.cloud.store import StoredBook, StoreReader
 from plantroom.gateway import books, verifying
+from plantroom.gateway.verifying_books import Segments
+from plantroom.gateway.verifying_notes import GATEWAY
 from plantroom.lab import app, audit
 from plantroom.lab.audit import Account, Fault, Page
 from plantroom.lab.layout import Layout
+from plantroom.wire.errors import StorageError
 from plantroom.wire.ranges import RangeSet
 from plantroom.wire.sqlite import translated
 
@@ -31,22 +35,52 @@ def accounts(layout: Layout) -> tuple[Account, ...]:
 def verify(layout: Layout) -> tuple[Account, ...]:
     """Like `accounts`, and everything that lies on both sides is compared with its books."""
     with _gateway_snapshot(layout) as connection:
-        below = [_gateway_page(entry) for entry in books.summary(connection)] if connection else []
-        found = list(verifying.altered(connection)) if connection else []
+        faults: list[_Named] = []
+        below = _gateway_side(connection, faults) if connection else []
         with _store(layout) as store:
-            read = store.books() if store else []
-            above = {_key(book): store.verify(book) for book in read} if store else {}
-        compared = audit.compare(below, [_cloud_page(book) for book in read])
-        faults = [
-            *((each.device, each.epoch, Fault(*each[2:])) for each in found),
-            *((*key, Fault(*each)) for key, ranges in above.items() for each in ranges),
-            *(_missing(connection, compared) if connection else ()),
-        ]
+            above = _cloud_side(store, below, faults) if store else []
+        compared = audit.compare(below, above)
+        if connection:
+            faults += _missing(connection, compared)
     return audit.with_faults(compared, faults)
 
 
-def _key(book: StoredBook) -> tuple[str, int]:
-    return book.spiffe_id, book.epoch
+_Named = tuple[str, int, Fault]
+_SEGMENTS = Segments(segments.arrivals, segments.left_of)
+
+
+def _gateway_side(connection: sqlite3.Connection, faults: list[_Named]) -> list[Page]:
+    """Return the gateway's pages, and add what was changed there to the faults."""
+    found = set(verifying.altered(connection, _SEGMENTS))
+    faults += ((each.device, each.epoch, Fault(*each[2:])) for each in sorted(found))
+    pages = []
+    try:
+        pages = [_gateway_page(entry) for entry in books.summary(connection)]
+    except (sqlite3.Error, TypeError, ValueError) as error:
+        if not found:
+            faults.append((GATEWAY, 0, Fault(0, 0, f"altered: its books cannot be read: {error}")))
+    return pages
+
+
+def _cloud_side(store: StoreReader, below: list[Page], faults: list[_Named]) -> list[Page]:
+    """Return the cloud's pages, and add what was changed there to the faults.
+
+    Where its books cannot be read at all, everything that its gateway knows of is at fault.
+    """
+    try:
+        read = store.books()
+        pages = [_cloud_page(book) for book in read]
+        for book in read:
+            key = (book.spiffe_id, book.epoch)
+            faults += ((*key, Fault(*each)) for each in store.verify(book))
+        faults += ((*key, Fault(*each)) for key, each in store.astray())
+    except (StorageError, TypeError, ValueError) as error:
+        text = f"altered: the cloud's books cannot be read: {error}"
+        at = [(page.device, page.epoch, max(0, page.highest)) for page in below]
+        for device, epoch, last in at or [("cloud", 0, 0)]:
+            faults.append((device, epoch, Fault(0, last, text[:200])))
+        return []
+    return pages
 
 
 def _missing(

@@ -82,10 +82,12 @@ def within(connection: sqlite3.Connection, key: Key, low: int, high: int) -> Ran
 
 
 def load(connection: sqlite3.Connection, key: Key) -> RangeSet:
-    """Return every range of `key`."""
+    """Return every range of `key`; one that cannot be (somebody has changed it) is left out."""
     return RangeSet(
         connection.execute(
-            "SELECT first, last FROM span WHERE book = ? AND kind = ? ORDER BY first", key
+            "SELECT first, last FROM span WHERE book = ? AND kind = ?"
+            " AND first BETWEEN 0 AND last AND typeof(last) = 'integer' ORDER BY first",
+            key,
         )
     )
 

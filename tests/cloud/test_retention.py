@@ -6,6 +6,7 @@ import pytest
 from plantroom.cloud import retention, verifying
 from plantroom.cloud.book_tables import stored_books
 from plantroom.cloud.sqlite_store import SqliteReader, SqliteStore
+from plantroom.cloud.verifying_notes import Notes
 from plantroom.wire.clock import SystemClock
 from tests.fakes.deliveries import DEVICE, MINUTE_US, T0_US, delivery, note, reading
 from tests.fakes.store_tables import tables
@@ -31,7 +32,7 @@ def test_whole_segments_go_and_the_books_say_so(tmp_path: Path) -> None:
         assert connection.execute("SELECT MIN(seq), COUNT(DISTINCT seq) FROM r").fetchone() == (
             *(1000, 1500),
         )
-        assert verifying.altered(connection, book, verifying.Notes(connection)) == []
+        assert verifying.altered(connection, book, Notes(connection)) == []
         assert retention.retire(connection, later(100_000)) == 1000
         (book,) = stored_books(connection)
         assert list(book.retired) == [(0, 1999)], "the last one may still grow"
@@ -55,7 +56,7 @@ def test_an_epoch_that_is_over_goes_whole_and_holes_may_still_be_filled(tmp_path
         writer.apply(connection, [delivery([reading(50)], number=3)])
         (book, _) = stored_books(connection, [DEVICE])
         assert list(book.retired) == [(0, 49), (51, 99)]
-        assert verifying.altered(connection, book, verifying.Notes(connection)) == []
+        assert verifying.altered(connection, book, Notes(connection)) == []
 
 
 def test_what_has_no_time_yet_stays(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from plantroom.cloud import book_tables, readback, verifying
+from plantroom.cloud import book_tables, readback, verifying, verifying_books
 from plantroom.cloud.store import Altered, Delivery
+from plantroom.cloud.verifying_notes import Notes
 from tests.fakes.deliveries import DEVICE, T0_US, delivery, note, reading
 from tests.fakes.store_tables import tables
 
@@ -27,12 +28,12 @@ def filled() -> list[Delivery]:
 
 
 def look(connection: sqlite3.Connection) -> list[Altered]:
-    notes = verifying.Notes(connection)
+    notes = Notes(connection)
     return [
         found
         for book in book_tables.stored_books(connection)
         for found in verifying.altered(connection, book, notes)
-    ]
+    ] + [found for _, found in verifying_books.astray(connection, notes)]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_notes_of_a_book_are_found_by_its_device_and_epoch(tmp_path: Path) -> No
         for each in filled():
             writer.apply(connection, [each])
         (ref,) = readback.book_refs(connection, [DEVICE])
-        notes = verifying.Notes(connection)
+        notes = Notes(connection)
         assert sorted(each.kind for each in notes.of(ref)) == [
             *("correction", "evicted", "gone", "quarantined")
         ]

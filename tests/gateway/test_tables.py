@@ -21,7 +21,7 @@ def test_moving_and_removing_keeps_the_accounts(make_rig: Any, lab: Any) -> None
 
 
 def test_notes_that_are_done_with_are_bounded(make_rig: Any, lab: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(tables, "_TOLD_NOTES_MAX", 3)
+    monkeypatch.setattr(tables, "TOLD_NOTES_MAX", 3)
 
     async def scenario() -> None:
         rig = make_rig()

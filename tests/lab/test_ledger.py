@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from plantroom.gateway import books
-from plantroom.gateway.queue_schema import MIGRATIONS
+from plantroom.broker import catalog
+from plantroom.gateway import books, tables
+from plantroom.gateway.queue_schema import MIGRATIONS, WAITING
 from plantroom.gateway.tables import size_of
 from plantroom.lab import ledger
 from plantroom.lab.layout import Layout
@@ -17,7 +18,7 @@ from tests.fakes.stored import put
 
 def gateway_book(layout: Layout, highest: int, spans: dict[int, list[tuple[int, int]]]) -> None:
     """Write a gateway's book for epoch 7 by hand."""
-    connection = connect(layout.queue, MIGRATIONS)
+    connection = connect(layout.queue, catalog.MIGRATIONS | MIGRATIONS)
     book = books.book_of(connection, HVAC, 7)
     books.raise_highest(connection, book, highest)
     for kind, ranges in spans.items():
@@ -89,6 +90,8 @@ def keep_rows(layout: Layout, count: int) -> None:
             for n, body in enumerate(hvac_reading(n).canonical() for n in range(count))
         ],
     )
+    (size,) = connection.execute("SELECT sum(size) FROM reading").fetchone()
+    tables.shift(connection, WAITING, count, size)
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     connection.close()
 

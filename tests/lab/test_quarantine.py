@@ -2,6 +2,7 @@ import sqlite3
 
 import pytest
 
+from plantroom.broker import catalog
 from plantroom.gateway import tables
 from plantroom.gateway.queue_schema import MIGRATIONS
 from plantroom.gateway.tables import Life
@@ -17,7 +18,7 @@ LIFE = Life(incarnation=1, clock=FastClock(), random_bits=lambda bits: bits)
 
 
 def set_apart(layout: Layout, raw: bytes, *, bytes_max: int = 10_000) -> None:
-    connection = connect(layout.queue, MIGRATIONS)
+    connection = connect(layout.queue, catalog.MIGRATIONS | MIGRATIONS)
     tables.quarantine(
         connection,
         LIFE,
