@@ -10,6 +10,7 @@ from tests.system.conftest import Building
 from tests.system.test_replay import OFFICE, assert_equal, flags, slice_of
 
 HOST = "127.0.0.1"
+ROWS = 1500  # 15 s: the link is gone long before the replay is over
 
 
 def queued(building: Building) -> int:
@@ -21,7 +22,7 @@ def queued(building: Building) -> int:
 def test_the_way_to_the_cloud_goes_and_comes_back(
     building: Building, tmp_path: Path, way: str
 ) -> None:
-    slices = [slice_of(OFFICE, 600, tmp_path)]
+    slices = [slice_of(OFFICE, ROWS, tmp_path)]
     with Proxy(HOST, building.port_base + 3).running() as proxy:
         building.start(*flags(slices, 6000), environ={"PLANTROOM_BRIDGE_ADDRESS": proxy.address})
         getattr(proxy, way)()
@@ -33,7 +34,7 @@ def test_the_way_to_the_cloud_goes_and_comes_back(
 
 
 def test_the_way_to_the_gateway_goes_and_comes_back(building: Building, tmp_path: Path) -> None:
-    slices = [slice_of(OFFICE, 800, tmp_path)]
+    slices = [slice_of(OFFICE, ROWS, tmp_path)]
     with Proxy(HOST, building.port_base).running() as proxy:
         building.start(*flags(slices, 6000), environ={"PLANTROOM_UPLINK_ADDRESS": proxy.address})
         proxy.cut()
