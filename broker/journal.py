@@ -80,7 +80,7 @@ class Journal:
         self._gather_s = gather_s
         self._work = asyncio.Event()
         self._enough = asyncio.Event()
-        self._ended_s = 0.0  # when the last commit was done, by the loop's clock
+        self._begun_s = self._ended_s = 0.0  # when the last commit was, by the loop's clock
         self._gather_not = 0  # for so many groups, because it was in vain
         self._came_s = 0.0  # publishes a second that were gathered, smoothed
         self._few = _FEW  # a group of fewer waits for more
@@ -188,6 +188,7 @@ class Journal:
 
     async def _commit(self, finish: Callable[[], None] | None) -> Callable[[], None] | None:
         """Commit the group, and finish the one before it meanwhile; return what finishes this."""
+        self._begun_s = asyncio.get_running_loop().time()
         group, batch = self._cut()
         pending = self._sink.commit(batch) if _has_content(batch) else None
         if finish is not None:  # while the disk works on this one
@@ -236,7 +237,8 @@ class Journal:
             timer.cancel()
         if self.group.count <= before and not self.group.urgent:
             self._gather_not = _VAIN_GROUPS
-        came_s = self.group.count / max(loop.time() - self._ended_s, self._gather_s / 2)
+        # What comes during a commit is read after it.
+        came_s = self.group.count / max(loop.time() - self._begun_s, self._gather_s / 2)
         self._came_s += (came_s - self._came_s) / _SMOOTHING
 
     def close(self) -> None:

@@ -273,3 +273,22 @@ def test_the_loop_sleeps_over_publishes_that_make_no_full_group(
             journal.close()
 
     asyncio.run(scenario())
+
+
+def test_how_many_come_is_counted_from_the_last_group_not_from_the_end_of_its_commit() -> None:
+    async def scenario() -> None:
+        sink, outlet = SlowSink(), Recorder()
+        sink.go.set()
+        journal = Journal(sink, JumpingClock(), depth_bytes_max=1 << 20, gather_s=0.05)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(journal.serve())
+            await asyncio.sleep(0)
+            journal._ended_s = asyncio.get_running_loop().time()
+            journal._begun_s = journal._ended_s - 1000.0
+            journal.run(tapped_run())
+            journal.acknowledge(outlet, b"1", count=1)
+            await until(lambda: journal.commits == 1)
+            assert journal._came_s < 0.001
+            journal.close()
+
+    asyncio.run(scenario())
