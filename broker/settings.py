@@ -152,7 +152,7 @@ class SmallMachine(ReadingsFirst):
         low=65_536,
     )
     receive_bytes_max: int = option(
-        32_768,
+        16_384,
         "What one client may have sent that is not read yet (SO_RCVBUF). 0: the system decides,"
         " often megabytes: best on a long way with much to carry.",
         low=0,
