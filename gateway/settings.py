@@ -45,7 +45,7 @@ class QueueSection:
         0.0, "Readings that have waited longer (running time) are evicted. 0: never.", low=0
     )
     disk_free_bytes_min: int = option(
-        67_108_864, "Below this much free disk, or an eighth of it all, publishes are refused.", low=0
+        67_108_864, "Below this much free disk, or an eighth of it, publishes are refused.", low=0
     )
     policy: str = option(
         "reject",
