@@ -9,16 +9,19 @@ from collections.abc import Generator, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 
-from tests.sim.plan import of_seed
-from tests.sim.running import Result, simulate_seed
+from tests.sim.plan import of_seed, strict_of_seed
+from tests.sim.running import Result, simulate, simulate_seed, simulate_strict_seed
 
 _CHUNK = 8
 
 
-def run(seeds: Iterable[int], *, workers: int | None = None) -> Generator[Result, None, None]:
+def run(
+    seeds: Iterable[int], *, workers: int | None = None, strict: bool = False
+) -> Generator[Result, None, None]:
     """Give the results of these seeds, in their order."""
+    simulated = simulate_strict_seed if strict else simulate_seed
     with ProcessPoolExecutor(workers or os.cpu_count(), initializer=_prepare) as pool:
-        yield from pool.map(simulate_seed, seeds, chunksize=_CHUNK)
+        yield from pool.map(simulated, seeds, chunksize=_CHUNK)
 
 
 def _prepare() -> None:
@@ -27,19 +30,21 @@ def _prepare() -> None:
     gc.set_threshold(100_000, 50, 50)
 
 
-def told(result: Result) -> str:
+def told(result: Result, *, strict: bool = False) -> str:
     """Say what broke, and how to see it again."""
+    option = " --strict" if strict else ""
     last = "\n  ".join(result.trace[-12:])
     return (
         f"seed {result.seed}: {result.why}\n  {last}\n"
-        f"again: python -m tests.sim.campaign --replay {result.seed}"
+        f"again: python -m tests.sim.campaign --replay {result.seed}{option}"
     )
 
 
-def replay(seed: int) -> int:
+def replay(seed: int, *, strict: bool) -> int:
     """Run one seed and print everything that happened."""
-    result = simulate_seed(seed)
-    sys.stdout.write(f"{of_seed(seed)}\n" + "\n".join(result.trace))
+    plan = strict_of_seed(seed) if strict else of_seed(seed)
+    result = simulate(plan)
+    sys.stdout.write(f"{plan}\n" + "\n".join(result.trace))
     verdict = f"BROKEN: {result.why}" if result.why else "every invariant held"
     sys.stdout.write(f"\ntrace {result.digest}, {result.taken} readings: {verdict}\n")
     return int(bool(result.why))
@@ -50,17 +55,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", default="0:2000", metavar="FIRST:END")
     parser.add_argument("--replay", type=int, metavar="SEED")
+    parser.add_argument("--strict", action="store_true", help="clones, backups, retention")
     given = parser.parse_args()
     if given.replay is not None:
-        return replay(given.replay)
+        return replay(given.replay, strict=given.strict)
     first, _, end = given.seeds.partition(":")
     begin_s, runs, readings, broken = time.monotonic(), 0, 0, 0
-    with closing(run(range(int(first), int(end)))) as results:
+    with closing(run(range(int(first), int(end)), strict=given.strict)) as results:
         for result in results:
             runs, readings = runs + 1, readings + result.taken
             if result.why:
                 broken += 1
-                sys.stdout.write(told(result) + "\n")
+                sys.stdout.write(told(result, strict=given.strict) + "\n")
     took_s = time.monotonic() - begin_s
     sys.stdout.write(f"{runs} runs, {readings} readings, {broken} broken, {took_s:.0f} s\n")
     return int(bool(broken))

@@ -1,6 +1,7 @@
 """The cloud: the product's ingest, its link, and its store."""
 
 import asyncio
+import contextlib
 import random
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,13 @@ from plantroom.cloud.ingest_link import IngestLink
 from plantroom.cloud.membership import belongs_by_name
 from plantroom.cloud.service_link import ServiceLink
 from plantroom.cloud.sqlite_store import SqliteStore
+from plantroom.cloud.store_schema import HOUR_US
+from plantroom.wire.errors import StorageError
 from tests.sim.disk import Disk
 from tests.sim.network import Front
 from tests.sim.process import POISON, Process
+
+_AGES_US = 2 * HOUR_US  # so much later it seems to be: all is older than a bucket
 
 
 class _SimServiceLink(ServiceLink):
@@ -32,7 +37,7 @@ class _SimServiceLink(ServiceLink):
 
     async def _session(self) -> None:
         async with (
-            self._front.connect("ingest", is_ingest=True) as link,
+            self._front.connect("ingest", "cloud") as link,
             asyncio.TaskGroup() as tasks,
         ):
             await link.subscribe("uplink")
@@ -64,18 +69,27 @@ class Cloud(Process):
         super().__init__("cloud", disk, chance)
         self._front = front
         self.ingest: Ingest | None = None
+        self._store: SqliteStore | None = None
+        self._retiring: asyncio.Task[None] | None = None
 
     def severed(self) -> None:
-        for link in list(self._front.links):
-            if link.is_ingest:
-                link.cut()
+        self._front.sever(self.name)
 
     async def main(self) -> None:
-        store = _PickyStore(Path("/sim") / self.disk.name)
+        store = self._store = _PickyStore(Path("/sim") / self.disk.name)
         self.ingest = Ingest(
             store, belongs=belongs_by_name, clock=self.clock, shown=lambda _rows, _now: None
         )
         await _SimIngestLink(self.ingest, self._front).run()
+
+    def age(self) -> None:
+        """Let every reading that is stored now be beyond retention."""
+        if self.alive and self._store is not None:
+            self._retiring = asyncio.get_running_loop().create_task(self._retire(self._store))
+
+    async def _retire(self, store: SqliteStore) -> None:
+        with contextlib.suppress(StorageError):  # the product waits for its next turn as well
+            await store.retire(self.clock.wall_us(), -_AGES_US)
 
 
 class _PickyStore(SqliteStore):

@@ -11,9 +11,11 @@ from plantroom.broker.packets import Publish
 from plantroom.broker.properties import Property
 from plantroom.wire import senml
 from plantroom.wire.reading import Point
+from tests.sim.gateway import Gateway
 from tests.sim.network import Connection, FrontLink
+from tests.sim.places import Known
 from tests.sim.process import SITE, UNKNOWN_US, Process, spiffe_id
-from tests.sim.truth import Known
+from tests.sim.sensor import Deaf
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -40,7 +42,12 @@ class Faults:
         """Choose a process."""
         if kind == "sensor":
             return self._world.chance.choice(self._world.sensors)
-        return self._world.gateway if kind == "gateway" else self._world.cloud
+        return self.gateway() if kind == "gateway" else self._world.cloud
+
+    def gateway(self) -> Gateway:
+        """Choose a gateway: there may be a clone of it."""
+        gateways = self._world.house.gateways
+        return self._world.chance.choice(gateways) if len(gateways) > 1 else gateways[0]
 
     def kill(self, kind: str) -> None:
         """Kill at any moment."""
@@ -60,18 +67,20 @@ class Faults:
 
     def save_space(self) -> None:
         """Let the gateway's reserve be given up for a while: nothing is derived."""
-        self._world.gateway.save_space(saving=True)
-        self.later(1, 10, lambda: self._world.gateway.save_space(saving=False))
+        gateway = self.gateway()
+        gateway.save_space(saving=True)
+        self.later(1, 10, lambda: gateway.save_space(saving=False))
 
     def occupy(self) -> None:
         """Let the gateway fall behind: what it takes is derived only later."""
         loop = asyncio.get_running_loop()
-        self._world.gateway.busy_until_s = loop.time() + self._world.chance.uniform(1, 15)
+        self.gateway().busy_until_s = loop.time() + self._world.chance.uniform(1, 15)
 
     def upset(self) -> None:
         """Let the building's broker refuse every second publish for a while."""
-        self._world.gateway.moody = 0.5
-        self.later(1, 10, lambda: setattr(self._world.gateway, "moody", 0.0))
+        gateway = self.gateway()
+        gateway.moody = 0.5
+        self.later(1, 10, lambda: setattr(gateway, "moody", 0.0))
 
     def cut(self, cable: str) -> None:
         """Break a cable for a while."""
@@ -145,11 +154,8 @@ class Faults:
         name = self._world.chance.choice(self._world.names)
         device = spiffe_id(name)
         rows = self._world.sensor_disks[name].rows("SELECT epoch, seq, pack FROM taken")
-        if (
-            not rows
-            or self._world.gateway._journal is None
-            or self._world.gateway._held is not None
-        ):
+        gateway = self.gateway()
+        if not rows or not gateway.takes:
             return
         epoch, seq, pack = self._world.chance.choice(rows)
         mine = senml.decode(pack).readings[0]
@@ -170,7 +176,7 @@ class Faults:
         known = (device, epoch, seq, other.hash())
         self._world.truth.sent_by_twins.add(known)
         witness = _Witness(self._world, known)
-        self._world.gateway.received(witness, 1, encode.publish(publish, 5))  # type: ignore[arg-type]
+        gateway.received(witness, 1, encode.publish(publish, 5))
 
     def restore(self, kind: str) -> None:
         """Make a backup of a disk, or put the last one in its place."""
@@ -183,28 +189,43 @@ class Faults:
         process.kill()
         self._world.truth.roll_back(disk, image)
         if kind == "gateway":
-            self._world.forget_gateway()
+            self._world.watches[disk.name].begin()
         if kind == "cloud":
             self._world.given_up_seen = 0
-            self._world.name_store()
+            if not self._world.plan.strict or self._world.chance.random() < 0.5:
+                self._world.name_store()
+            else:  # the cloud may find out, or only its gateways' books do, which tell no times
+                self._world.truth.timeless |= self._world.truth.corrected()
+                namesake = disk.rows("SELECT store_id FROM store")[0][0]
+                for watch in self._world.watches.values():
+                    watch.namesakes.add(namesake)
+
+    def age(self) -> None:
+        """Let what is stored be old."""
+        self._world.cloud.age()
+
+    def clone_gateway(self) -> None:
+        """Start a second gateway from a copy of the first one's disk; later, mix who is heard."""
+        house, chance = self._world.house, self._world.chance
+        if not house.has_clone:
+            image = self._world.backups.get("gateway") if chance.random() < 0.5 else None
+            self._world.clone_gateway(image or house.gateways[0].disk.image())
+        house.doubled = chance.random() < 0.3
+        for name in self._world.names:
+            if chance.random() < 0.7:
+                self._sever(name)
 
 
-class _Witness:
+class _Witness(Deaf):
     """The twin's end of its connection: once acknowledged, its reading counts."""
 
     def __init__(self, world: "World", known: Known) -> None:
+        super().__init__(mock.Mock(cable="twin"))
         self._world, self._known = world, known
-        self.connection = mock.Mock(cable="twin")
 
     def write(self, data: bytes) -> None:
         if len(data) < 5:
             self._world.truth.twins.add(self._known)
-
-    def acknowledged(self, count: int) -> None:
-        pass
-
-    def refused(self, acknowledgements: bytes) -> None:
-        pass
 
 
 FAULT_OF: dict[str, Callable[[Faults], None]] = {
@@ -234,4 +255,6 @@ FAULT_OF: dict[str, Callable[[Faults], None]] = {
     "restore-cloud": lambda faults: faults.restore("cloud"),
     "restore-gateway": lambda faults: faults.restore("gateway"),
     "restore-sensor": lambda faults: faults.restore("sensor"),
+    "clone-gateway": lambda faults: faults.clone_gateway(),
+    "retention": lambda faults: faults.age(),
 }

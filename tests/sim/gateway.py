@@ -25,10 +25,10 @@ from plantroom.wire.envelope import Call, Presence
 from plantroom.wire.errors import StorageError, UnreachableError
 from plantroom.wire.link import Message
 from tests.sim.disk import Disk
-from tests.sim.network import Connection, Front, Weather
+from tests.sim.network import Front, Weather
 from tests.sim.plan import Plan
 from tests.sim.process import DOMAIN, SITE, Process
-from tests.sim.sensor import Door, Sensor
+from tests.sim.sensor import Deaf, Door
 
 _V5 = 5
 
@@ -39,9 +39,10 @@ class Gateway(Process):
     def __init__(
         self, disk: Disk, chance: random.Random, plan: Plan, front: Front, weather: Weather
     ) -> None:
-        super().__init__("gateway", disk, chance)
+        super().__init__(disk.name, disk, chance)
         self._plan, self._front, self._weather = plan, front, weather
-        self._doors: list[Door] = []
+        self.newest = plan.limits.policy == "newest"
+        self.doors: list[Door] = []
         self._journal: Journal | None = None
         self._held: int | None = None
         self.moody = 0.0  # the share of publishes that is refused for no reason
@@ -52,25 +53,30 @@ class Gateway(Process):
         self.bridge: Bridge | None = None
 
     def severed(self) -> None:
-        for door in self._doors:
+        for door in self.doors:
             door.connection.cut()
             door.news.set()
-        self._doors.clear()
+        self.doors.clear()
         self._journal = None
-        for link in list(self._front.links):
-            if not link.is_ingest:
-                link.cut()
+        self._front.sever(self.name)
 
-    async def admit(self, sensor: Sensor) -> Door:
+    @property
+    def takes(self) -> bool:
+        """Whether publishes are taken now."""
+        return self._journal is not None and self._held is None
+
+    def admit(self, door: Door) -> Door:
         """Let a sensor connect."""
-        await asyncio.sleep(0.01)
-        if not self.alive or self._journal is None or not self._weather.passes(sensor.name):
+        if (
+            not self.alive
+            or self._journal is None
+            or not self._weather.passes(door.connection.cable)
+        ):
             raise UnreachableError("not there")
-        door = Door(self, sensor, Connection(sensor.name, self._weather, self.chance))
-        self._doors.append(door)
+        self.doors.append(door)
         return door
 
-    def received(self, door: Door, number: int, packet: bytes) -> None:
+    def received(self, door: Door | Deaf, number: int, packet: bytes) -> None:
         """Take a publish as the broker does: refused while held, else into the journal."""
         journal = self._journal
         if journal is None:
@@ -104,7 +110,7 @@ class Gateway(Process):
         """Publish in the building: calls reach the sensor that they name, if it is connected."""
         topic = topics.parse(message.topic)
         if topic.pattern.startswith("call/"):
-            for door in self._doors:
+            for door in self.doors:
                 if door.connection.cable == topic.names[0] and not door.connection.dead.is_set():
                     call = envelope.decode(message.payload, Call)
                     door.call(topic.names[1], call.data)
@@ -163,7 +169,7 @@ class Gateway(Process):
         return Bridge(
             queue,
             Upward(site=SITE, trust_domain=DOMAIN, own_publisher=""),
-            connect=lambda: self._front.connect("bridge"),
+            connect=lambda: self._front.connect("bridge", self.name),
             site=SITE,
             trust_domain=DOMAIN,
             pace=self._plan.pace,

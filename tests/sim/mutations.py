@@ -147,7 +147,7 @@ def _confirm_whole(_self: Queue, answer: Receipt, flight: Flight, sql: sqlite3.C
     return replace(outcome, again=())
 
 
-async def _any_incarnation(self: Uplink, answer: Any) -> None:
+async def any_incarnation(self: Uplink, answer: Any) -> None:
     """Take the answers of an earlier life for ours, and confirm what has these numbers now."""
     mine = replace(answer, incarnation=self._queue.incarnation)
     with mock.patch.object(Queue, "_settle", _confirm_whole):
@@ -323,7 +323,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="any incarnation, whole batch",
-        change=swap(Uplink, "_answered", _any_incarnation),
+        change=swap(Uplink, "_answered", any_incarnation),
         faults=("kill-gateway",),
         plan={"fault_every_s": 4.0, "period_s": 0.5, "late": 0.5},
         limits={"readings_max": 1000, "policy": "reject"},

@@ -91,14 +91,14 @@ class Front:
         self.session: deque[Message] = deque()  # ingest's, kept while it is away
 
     @asynccontextmanager
-    async def connect(self, cable: str, *, is_ingest: bool = False) -> AsyncIterator["FrontLink"]:
+    async def connect(self, cable: str, owner: str) -> AsyncIterator["FrontLink"]:
         """Connect, or say that it cannot be reached."""
         await asyncio.sleep(0.01 + self._chance.random() * 0.1)
         if not self.weather.passes(cable):
             raise UnreachableError("the way is cut", where=cable)
-        link = FrontLink(self, Connection(cable, self.weather, self._chance), is_ingest=is_ingest)
+        link = FrontLink(self, Connection(cable, self.weather, self._chance), owner)
         self.links.add(link)
-        if is_ingest:
+        if link.is_ingest:
             waiting, self.session = self.session, deque()
             for message in waiting:
                 self.route(message)
@@ -106,6 +106,12 @@ class Front:
             yield link
         finally:
             link.cut()
+
+    def sever(self, owner: str) -> None:
+        """Lose every connection of one process."""
+        for link in list(self.links):
+            if link.owner == owner:
+                link.cut()
 
     def crash(self, *, forget: bool) -> None:
         """Lose every connection; a replaced one also loses what it kept."""
@@ -141,10 +147,11 @@ class FrontLink:
 
     count = 0
 
-    def __init__(self, front: Front, connection: Connection, *, is_ingest: bool) -> None:
+    def __init__(self, front: Front, connection: Connection, owner: str) -> None:
         FrontLink.count += 1
         self.number = FrontLink.count
-        self.is_ingest = is_ingest
+        self.owner = owner
+        self.is_ingest = owner == "cloud"
         self.where = connection.cable
         self._front = front
         self._connection = connection

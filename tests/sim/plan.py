@@ -31,6 +31,7 @@ class Plan:
     late: float = 0.0
     fault_every_s: float = 6.0
     faults: tuple[str, ...] = ()
+    strict: bool = False  # short segments, restored stores that nobody has renamed
 
     def but(self, **changes: Any) -> "Plan":
         """Return the same plan with some of it changed."""
@@ -81,3 +82,15 @@ def of_seed(seed: int) -> Plan:
         fault_every_s=draw((2.0, 4.0, 10.0)),
         faults=tuple(sorted(chance.sample(FAULTS, count))),
     )
+
+
+def strict_of_seed(seed: int) -> Plan:
+    """Draw a plan in which things are there twice, come back from a backup, or are old."""
+    chance = random.Random(f"strict {seed}")  # noqa: S311 -- replayable on purpose
+    some = chance.sample(FAULTS, chance.randrange(1, 8))
+    rare = chance.sample(
+        ("clone-gateway", "retention", "restore-cloud", "restore-gateway", "restore-sensor"),
+        chance.randrange(2, 5),
+    )
+    faults = tuple(sorted({*some, *rare, "clone-gateway" if seed % 2 else "retention"}))
+    return of_seed(seed).but(strict=True, faults=faults)

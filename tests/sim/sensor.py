@@ -29,7 +29,7 @@ _V5 = 5
 class Building(Protocol):
     """What a sensor meets in its building: the gateway."""
 
-    async def admit(self, sensor: "Sensor") -> "Door":
+    async def admit(self, sensor: "Sensor", chance: random.Random) -> "Door":
         """Let it connect."""
         ...
 
@@ -37,7 +37,7 @@ class Building(Protocol):
         """Take a publish."""
         ...
 
-    def heard_heads(self, device: str, heads: dict[int, int], current: int) -> None:
+    def heard_heads(self, door: "Door", heads: dict[int, int], current: int) -> None:
         """Take a presence message."""
         ...
 
@@ -120,7 +120,7 @@ class Sensor(Process):
 
     async def _session(self, outbox: Outbox, dispatch: Dispatch) -> None:
         loop = asyncio.get_running_loop()
-        door = await self._gateway.admit(self)
+        door = await self._gateway.admit(self, self.chance)
         self.connection = door.connection
         answers: deque[tuple[int, int]] = door.answers
         door.news = self._news
@@ -159,19 +159,54 @@ class Sensor(Process):
                 continue
 
 
-class Door:
-    """A sensor's connection as the building's broker has it; implements `broker.outlets.Outlet`."""
+class Deaf:
+    """An end of a connection that hears no answers; implements `broker.outlets.Outlet`."""
 
-    def __init__(self, gateway: Building, sensor: Sensor, connection: Connection) -> None:
-        self._gateway, self._sensor = gateway, sensor
+    def __init__(self, connection: Any) -> None:
         self.connection = connection
-        self.answers: deque[tuple[int, int]] = deque()
-        self.calls: deque[tuple[str, Any]] = deque()
-        self.news = asyncio.Event()
         self.peer = Peer(None, "sim")
         self.open = self.accepted = True
         self.blocked = False
         self.unread_bytes = self.partial_bytes = 0
+
+    def write(self, data: bytes) -> None:
+        """Hear nothing."""
+
+    def write_burst(self, data: bytes) -> None:
+        self.write(data)
+
+    def acknowledged(self, count: int) -> None:
+        pass
+
+    def refused(self, acknowledgements: bytes) -> None:
+        pass
+
+    def resume(self) -> None:
+        pass
+
+    def too_slow(self, why: str, limit: str) -> None:
+        raise AssertionError((why, limit))
+
+    def fail(self, code: int, reason: str) -> None:
+        raise AssertionError((code, reason))
+
+    def abort(self, reason: str) -> None:
+        raise AssertionError(reason)
+
+    def overdue(self, now_us: int) -> str | None:
+        raise AssertionError(now_us)
+
+
+class Door(Deaf):
+    """A sensor's connection as the building's broker has it."""
+
+    def __init__(self, gateway: Building, sensor: Sensor, connection: Connection) -> None:
+        super().__init__(connection)
+        self._gateway, self._sensor = gateway, sensor
+        self.device = spiffe_id(sensor.name)
+        self.answers: deque[tuple[int, int]] = deque()
+        self.calls: deque[tuple[str, Any]] = deque()
+        self.news = asyncio.Event()
 
     def publish(self, number: int, parcel: Parcel) -> None:
         """Send a parcel from the sensor's end."""
@@ -201,8 +236,7 @@ class Door:
 
     def say_heads(self, heads: dict[int, int], current: int) -> None:
         """Tell the gateway how far the numbers go, as the presence message does."""
-        name = spiffe_id(self._sensor.name)
-        self.connection.send("up", lambda: self._gateway.heard_heads(name, heads, current))
+        self.connection.send("up", lambda: self._gateway.heard_heads(self, heads, current))
 
     def write(self, data: bytes) -> None:
         """Send a PUBACK: packet id and reason code."""
@@ -214,30 +248,9 @@ class Door:
 
         self.connection.send("down", answered)
 
-    def write_burst(self, data: bytes) -> None:
-        self.write(data)
-
-    def too_slow(self, why: str, limit: str) -> None:
-        raise AssertionError((why, limit))
-
-    def acknowledged(self, count: int) -> None:
-        pass
-
     def refused(self, acknowledgements: bytes) -> None:
         """Answer that nothing was stored: 0x97, as the product's connection does."""
         self.write(encode.acknowledgement(4, int.from_bytes(acknowledgements[2:4]), _V5, code=0x97))
-
-    def resume(self) -> None:
-        pass
-
-    def fail(self, code: int, reason: str) -> None:
-        raise AssertionError((code, reason))
-
-    def abort(self, reason: str) -> None:
-        raise AssertionError(reason)
-
-    def overdue(self, now_us: int) -> str | None:
-        raise AssertionError(now_us)
 
 
 def _as_sent(parcel: Parcel) -> bytes:

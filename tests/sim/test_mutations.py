@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from tests.sim import mutations, mutations_told
+from tests.sim import mutations, mutations_told, mutations_twice
 from tests.sim.mutations import Mutation
 from tests.sim.plan import Plan, of_seed
 from tests.sim.running import simulate
@@ -35,7 +35,8 @@ def _cases() -> list[object]:
             id=mutation.name,
             marks=() if mutation.name in QUICK else pytest.mark.soak,
         )
-        for mutation in (*mutations.MUTATIONS, *mutations_told.MUTATIONS)
+        for module in (mutations, mutations_told, mutations_twice)
+        for mutation in module.MUTATIONS
     ]
 
 

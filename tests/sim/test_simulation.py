@@ -16,6 +16,7 @@ from tests.sim.running import simulate_seed
 
 QUICK = range(32)
 CAMPAIGN = range(int(os.environ.get("PLANTROOM_SIM_RUNS", "2000")))
+STRICT = range(100)  # twice, back from a backup, old: more of them with `tests.sim.campaign`
 CHUNK = 8
 
 
@@ -38,6 +39,15 @@ def test_a_seed_replays_exactly_in_this_process_and_in_another() -> None:
         env={**os.environ, "PYTHONHASHSEED": "4711"},
     )
     assert f"trace {here.digest}, {here.taken} readings" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_clones_backups_and_retention_lose_and_double_nothing() -> None:
+    results = list(campaign.run(STRICT, strict=True))
+    broken = [campaign.told(result, strict=True) for result in results if result.why]
+    assert not broken, "\n\n".join(broken[:5])
+    assert len(results) == len(STRICT)
 
 
 @pytest.mark.soak

@@ -4,168 +4,68 @@ It reads tables and never asks the product whether all is well, except for the l
 has to be the same as its own.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from plantroom.broker import segments
-from plantroom.cloud import book_tables, readback
-from plantroom.cloud.store import StoredBook
-from plantroom.gateway import books, ingress
-from plantroom.gateway.queue_schema import CONFIRMED, EVICTED, QUARANTINED, TAP
+from plantroom.cloud import book_tables
+from plantroom.gateway import books
+from plantroom.gateway.queue_schema import CONFIRMED, EVICTED
 from plantroom.lab import audit
 from plantroom.lab.ledger import _cloud_page, _gateway_page
-from plantroom.wire import senml
 from tests.sim.disk import Disk
-from tests.sim.process import DOMAIN, spiffe_id
-
-Key = tuple[str, int, int]  # device, epoch, seq
-Known = tuple[str, int, int, bytes]  # with the hash
-
-
-class BrokenError(AssertionError):
-    """An invariant does not hold."""
+from tests.sim.places import BrokenError, Key, Known, Places, hash_of, keys_of
+from tests.sim.process import spiffe_id
 
 
 @dataclass(slots=True)
-class Truth:
+class Truth(Places):
     """What only the judge knows."""
 
-    sensors: dict[str, Disk]
-    gateway: Disk
-    cloud: Disk
     twins: set[Known] = field(default_factory=set)  # other readings under taken keys
     sent_by_twins: set[Known] = field(default_factory=set)  # the same, acknowledged or not
     tainted: set[Known] = field(default_factory=set)  # a medium that held them was rolled back
     garbled: bool = False
+    strict: bool = False
     forgotten: dict[Known, int] = field(default_factory=dict)  # taken, by a disk rolled back since
     rolled_back: set[str] = field(default_factory=set)  # sensors
     timeless: set[tuple[str, int]] = field(default_factory=set)  # epochs without a known clock
     not_queued: set[Key] = field(default_factory=set)  # refused room under the policy `newest`
+    let_go: set[Known] = field(default_factory=set)  # by the store, since they were old enough
 
-    # -- what there is
+    # -- what there was
 
     def taken(self) -> dict[Known, int]:
         """Return what the sensors took, in the order taken."""
         found = dict(self.forgotten)
         for name, disk in self.sensors.items():
             for epoch, seq, pack in disk.rows("SELECT epoch, seq, pack FROM taken ORDER BY rowid"):
-                known = (spiffe_id(name), epoch, seq, _hash_of(pack))
+                known = (spiffe_id(name), epoch, seq, hash_of(pack))
                 found.setdefault(known, len(found))
         return found
 
-    def at_sensors(self) -> Iterator[Known]:
-        """Give what the rings hold, of any state."""
-        for name, disk in self.sensors.items():
-            for epoch, seq, pack in disk.rows("SELECT epoch, seq, pack FROM reading"):
-                yield spiffe_id(name), epoch, seq, _hash_of(pack)
-
-    def at_gateway(self) -> Iterator[Known]:
-        """Give what the gateway holds: rows, quarantine, and segments not derived yet."""
-        yield from self.gateway.rows(
-            "SELECT device, epoch, seq, hash FROM reading JOIN book ON book.id = reading.book"
-        )
-        yield from self.gateway.rows("SELECT device, epoch, first, hash FROM quarantine")
-        for intake in self._underived():
-            for row in intake.rows:
-                yield intake.device, row.epoch, row.seq, row.hash
-
-    def _underived(self) -> Iterator[ingress.Intake]:
-        for (data,) in self.gateway.rows(
-            "SELECT data FROM segment WHERE tapped > 0 AND id >"
-            " ifnull((SELECT segment FROM tap WHERE name = ?), 0)",
-            TAP,
-        ):
-            for arrival in segments.arrivals(data):
-                intake = ingress.read(arrival, DOMAIN)
-                if intake is not None:
-                    yield intake
-
-    def stored(self) -> dict[Key, bytes]:
-        """Return what the store has, by key, computed from its rows."""
-        found: dict[Key, bytes] = {}
-        for ref in readback.book_refs(self.cloud.eyes, None):
-            for reading in readback.readings_of(self.cloud.eyes, ref):
-                key = (reading.device, reading.epoch, reading.seq)
-                if key in found:
-                    raise BrokenError(f"duplicated: {key}")
-                found[key] = reading.hash()
-        return found
-
-    def refused(self) -> set[Known]:
-        """Return what the store has set apart."""
-        return set(self.cloud.rows("SELECT device, epoch, seq, hash FROM quarantine"))
-
     def dropped(self) -> set[Key]:
         """Return what really went before it was acknowledged or confirmed."""
-        found = self.not_queued | set(self.gateway.rows("SELECT device, epoch, seq FROM dropped"))
+        found = self.not_queued | set(self.at_gateways("SELECT device, epoch, seq FROM dropped"))
         for name, disk in self.sensors.items():
             rows = disk.rows("SELECT epoch, seq FROM dropped")
             found |= {(spiffe_id(name), epoch, seq) for epoch, seq in rows}
         return found
 
-    def books(self) -> list[StoredBook]:
-        """Return the store's books."""
-        return book_tables.stored_books(self.cloud.eyes, None)
-
-    def spans(self, kind: int) -> set[Key]:
-        """Return the keys that the gateway's books have under a kind."""
-        return {
-            (device, epoch, seq)
-            for device, epoch, first, last in self.gateway.rows(
-                "SELECT device, epoch, first, last FROM span JOIN book ON book.id = span.book"
-                " WHERE kind = ?",
-                kind,
-            )
-            for seq in range(first, last + 1)
-        }
-
-    def _undecodable(self) -> set[Key]:
-        """Return the keys of the packs that the gateway has set aside whole."""
-        return {
-            (device, epoch, seq)
-            for device, epoch, first, last in self.gateway.rows(
-                "SELECT device, epoch, first, last FROM quarantine WHERE epoch IS NOT NULL"
-            )
-            for seq in range(first, last + 1)
-        }
-
-    def noted(self) -> set[Key]:
-        """Return the keys of which some durable place says that they were evicted or set aside."""
-        found = self.spans(EVICTED) | self.spans(QUARANTINED) | self._undecodable()
-        for name, disk in self.sensors.items():
-            for epoch, first, last in disk.rows("SELECT epoch, first, last FROM note"):
-                found |= {(spiffe_id(name), epoch, seq) for seq in range(first, last + 1)}
-        for intake in self._underived():
-            for note in intake.notes:
-                found |= {(note.device, note.epoch, s) for s in range(note.first, note.last + 1)}
-            if intake.bad and intake.claim:
-                epoch, first, last = intake.claim
-                found |= {(intake.device, epoch, seq) for seq in range(first, last + 1)}
-        for book in self.books():
-            for ranges in (book.evicted, book.quarantined):
-                found |= _keys(book, ranges)
-        return found
-
     def held_on(self, disk: Disk) -> tuple[set[Known], set[Key]]:
         """Return what one medium holds, and the keys of which it has something on record."""
         mine = disk.name
+        if disk in self.gateways:
+            return replace(self, sensors={}, gateways=[disk]).held_by_gateways()
         if disk is self.cloud:
             books = self.books()
             noted = {
                 key
                 for book in books
-                for ranges in (book.evicted, book.quarantined, book.gone)
-                for key in _keys(book, ranges)
+                for ranges in (book.evicted, book.quarantined, book.gone, book.retired)
+                for key in keys_of(book, ranges)
             }
             return {(*k, h) for k, h in self.stored().items()} | self.refused(), noted
-        if disk is self.gateway:
-            noted = self.spans(EVICTED) | self.spans(QUARANTINED) | self._undecodable()
-            for intake in self._underived():
-                for note in intake.notes:
-                    span = range(note.first, note.last + 1)
-                    noted |= {(note.device, note.epoch, seq) for seq in span}
-            return set(self.at_gateway()), noted
         noted = {
             (spiffe_id(mine), epoch, seq)
             for epoch, first, last in disk.rows("SELECT epoch, first, last FROM note")
@@ -176,28 +76,22 @@ class Truth:
     def roll_back(self, disk: Disk, image: bytes) -> None:
         """Put an old copy of a medium in its place; remember what only it knew."""
         held, noted = self.held_on(disk)
-        corrected = self._corrected()
+        corrected = self.corrected()
         self.forgotten = self.taken()
         self.not_queued |= self.dropped()
         disk.restore(image)
         still_held, still_noted = self.held_on(disk)
         gone, hushed = held - still_held, noted - still_noted
         self.tainted |= gone | {k for k in self.forgotten if k[:3] in hushed}
-        self.timeless |= corrected - self._corrected()
+        self.timeless |= corrected - self.corrected()
         if disk.kind == "sensor":
             self.rolled_back.add(disk.name)
 
-    def _corrected(self) -> set[tuple[str, int]]:
-        """Return the epochs of which the gateway has a clock correction."""
-        notes = [ingress.note_from(body) for (body,) in self.gateway.rows("SELECT body FROM note")]
-        notes += [note for intake in self._underived() for note in intake.notes]
-        return {(note.device, note.epoch) for note in notes if note.kind == "correction"}
-
-    def see_not_queued(self) -> None:
+    def see_not_queued(self, disk: Disk) -> None:
         """Remember what a commit has booked as evicted without ever having made a row of it."""
-        new = self.spans(EVICTED) - self.not_queued
+        new = replace(self, gateways=[disk]).spans(EVICTED) - self.not_queued
         if new:
-            held = self.gateway.rows(
+            held = disk.rows(
                 "SELECT device, epoch, seq FROM reading JOIN book ON book.id = reading.book"
             )
             self.not_queued |= new - set(held)
@@ -206,8 +100,10 @@ class Truth:
 
     def check_now(self) -> None:
         """Every reading is somewhere, or its end is on record."""
-        held = {*self.at_sensors(), *self.at_gateway(), *self.refused()}
-        held |= {(*key, digest) for key, digest in self.stored().items()}
+        stored, refused = self.stored(), self.refused()
+        held = {*self.at_sensors(), *self.at_gateway(), *refused}
+        held |= {(*key, digest) for key, digest in stored.items()}
+        held |= self._retired(stored)
         missing = (self.taken().keys() | self.twins) - held - self.tainted
         if missing:
             noted = self.noted()
@@ -215,29 +111,58 @@ class Truth:
             lost = sorted(known[:3] for known in missing if known[:3] not in noted)
             if lost:
                 raise BrokenError(f"lost: {lost[:5]}")
-        self._check_gone(held)
-        self._check_confirmed()
+        if len(self.gateways) == 1:  # a clone may hold what the other has never heard of
+            self._check_gone(held)
+        self._check_confirmed(stored, refused)
 
-    def _check_confirmed(self) -> None:
-        confirmed = self.gateway.rows(
+    def _check_confirmed(self, stored: dict[Key, bytes], refused: set[Known]) -> None:
+        for known in self._confirmed():
+            if stored.get(known[:3]) == known[3] or known in refused or known in self.tainted:
+                continue
+            if known[:3] not in self._retired_keys():
+                raise BrokenError(f"confirmed, but the store does not have it: {known[:3]}")
+
+    def _confirmed(self) -> Iterator[tuple[Any, ...]]:
+        return self.at_gateways(
             "SELECT device, epoch, seq, hash FROM reading JOIN book ON book.id = reading.book"
             f" WHERE state = {CONFIRMED}"
         )
-        stored, refused = self.stored(), self.refused()
-        for known in confirmed:
-            if stored.get(known[:3]) == known[3] or known in refused or known in self.tainted:
-                continue
-            raise BrokenError(f"confirmed, but the store does not have it: {known[:3]}")
+
+    def _retired_keys(self) -> set[Key]:
+        return {key for book in self.books() for key in keys_of(book, book.retired)}
+
+    def _retired(self, stored: dict[Key, bytes]) -> set[Known]:
+        """Return what was stored until it was old enough; none of it may be stored again."""
+        if not self.let_go:
+            return set()
+        keys = self._retired_keys()
+        again = keys & stored.keys()
+        if again:
+            raise BrokenError(
+                f"duplicated: beyond retention, and stored again: {sorted(again)[:5]}"
+            )
+        return {known for known in self.let_go if known[:3] in keys}
+
+    def see_retiring(self, stored_before: dict[Key, bytes]) -> None:
+        """Remember what retention has just let go."""
+        gone = stored_before.items() - self.stored().items()
+        self.let_go |= {(*key, digest) for key, digest in gone}
 
     def _disputed(self) -> set[Key]:
-        """Return the keys of two readings of which one was evicted: books know keys, not contents.
+        """Return the keys of two readings of which one is gone: books know keys, not contents.
 
         The epoch is disputed then, for good, and `ledger verify` says so.
         """
-        return {known[:3] for known in self.sent_by_twins} & self.dropped()
+        ended = self.dropped() | {known[:3] for known in self.let_go}
+        return {known[:3] for known in self.sent_by_twins} & ended
 
     def see_given_up(self, keys: set[Key]) -> None:
-        """Hold what was just booked as gone against what is held."""
+        """Hold what was just booked as gone against what is held.
+
+        A gateway that has a clone cannot know what that one holds: it is stored in the end.
+        """
+        if len(self.gateways) > 1:
+            return
         held = {*self.at_sensors(), *self.at_gateway()} - self.tainted - self.sent_by_twins
         wrong = keys & {known[:3] for known in held}
         if wrong:
@@ -246,7 +171,7 @@ class Truth:
     def _check_gone(self, held: set[Known]) -> None:
         keys = {known[:3] for known in held} - {known[:3] for known in self.tainted}
         for book in self.books():
-            wrong = _keys(book, book.gone) & keys
+            wrong = keys_of(book, book.gone) & keys
             if wrong:
                 raise BrokenError(f"booked gone while still held: {sorted(wrong)[:5]}")
 
@@ -256,22 +181,28 @@ class Truth:
         """Hold the end of a run against what was taken."""
         self.check_now()
         self._rests()
-        stored, refused = self.stored(), self.refused() | self._set_aside()
-        told = {key for book in self.books() for key in _keys(book, book.evicted)}
+        stored = self.stored()
+        refused = self.refused() | self._set_aside() | self._retired(stored)
+        told = {key for book in self.books() for key in keys_of(book, book.evicted)}
         dropped, taken = self.dropped(), self.taken()
-        quarantined = {key for book in self.books() for key in _keys(book, book.quarantined)}
+        quarantined = {key for book in self.books() for key in keys_of(book, book.quarantined)}
+        missing: set[Key] = set()
         for known in (*taken, *sorted(self.twins)):
             key, digest = known[:3], known[3]
             if stored.get(key) == digest or known in refused:
                 continue
             if key in told and key in dropped:
                 continue
-            if key in quarantined | self._undecodable() and self.garbled:
+            if key in quarantined | self.undecodable() and self.garbled:
                 continue
             if key in self._disputed():
                 continue
             if known not in self.tainted:
                 raise BrokenError(f"{self._fate(key, stored, told)}: {key}")
+            missing.add(key)
+        if self.strict:
+            self._refilled(stored, refused)
+            self._named(missing)
         self._nothing_made_up(stored, taken, told, dropped)
         self._in_order(taken)
         self._ledger_agrees()
@@ -282,7 +213,28 @@ class Truth:
         return "said to be evicted, but never was" if key in told else "lost"
 
     def _set_aside(self) -> set[Known]:
-        return set(self.gateway.rows("SELECT device, epoch, first, hash FROM quarantine"))
+        return set(self.at_gateways("SELECT device, epoch, first, hash FROM quarantine"))
+
+    def _refilled(self, stored: dict[Key, bytes], refused: set[Known]) -> None:
+        """What a gateway still has is stored again, whatever became of the store."""
+        for known in self._confirmed():
+            if stored.get(known[:3]) != known[3] and known not in refused | self.sent_by_twins:
+                raise BrokenError(f"held by a gateway, and not refilled: {known[:3]}")
+
+    def _named(self, missing: set[Key]) -> None:
+        """What went with a medium is named by the ledger, as far as anybody had heard of it."""
+        heard = {(book.spiffe_id, book.epoch): book.highest for book in self.books()}
+        named = {
+            (account.device, account.epoch, seq)
+            for account, fault in self._faults()
+            for seq in range(fault.first, fault.last + 1)
+        }
+        books = self.books()
+        for ranges in ("stored", "evicted", "quarantined"):  # another state of the same key
+            named |= {key for book in books for key in keys_of(book, getattr(book, ranges))}
+        silent = [key for key in missing - named if key[2] <= heard.get(key[:2], -1)]
+        if silent:
+            raise BrokenError(f"gone, and nobody names it: {sorted(silent)[:5]}")
 
     def _rests(self) -> None:
         for name, disk in self.sensors.items():
@@ -290,9 +242,9 @@ class Truth:
                 "SELECT 1 FROM note"
             ):
                 raise BrokenError(f"stuck: {name} still has something to send")
-        if self.gateway.rows(f"SELECT 1 FROM reading WHERE state < {CONFIRMED}"):
+        if any(self.at_gateways(f"SELECT 1 FROM reading WHERE state < {CONFIRMED}")):
             raise BrokenError("stuck: readings wait at the gateway")
-        if self.gateway.rows("SELECT 1 FROM note WHERE told = 0"):
+        if any(self.at_gateways("SELECT 1 FROM note WHERE told = 0")):
             raise BrokenError("stuck: notes were never receipted")
         timeless = self.cloud.rows(
             "SELECT DISTINCT d.spiffe_id, r.epoch FROM r JOIN series s ON s.id = r.series"
@@ -301,7 +253,7 @@ class Truth:
         if set(timeless) - self.timeless and not self.rolled_back:
             raise BrokenError("a clock correction was lost: stored readings have no time")
         for book in self.books():
-            keys = _keys(book, book.holes) - {known[:3] for known in self.tainted}
+            keys = keys_of(book, book.holes) - {known[:3] for known in self.tainted}
             if keys:
                 raise BrokenError(f"never terminal: a hole is asked for for ever: {sorted(keys)}")
 
@@ -317,7 +269,7 @@ class Truth:
             raise BrokenError(f"said to be evicted, but never was: {false[:5]}")
         if not self.sent_by_twins:
             reused = self.cloud.rows("SELECT 1 FROM quarantine WHERE reason = 'epoch-reuse'")
-            if reused or self.gateway.rows("SELECT 1 FROM book WHERE disputed"):
+            if reused or any(self.at_gateways("SELECT 1 FROM book WHERE disputed")):
                 raise BrokenError("an epoch was used twice, and there is no second sensor")
 
     def _in_order(self, taken: dict[Known, int]) -> None:
@@ -331,23 +283,17 @@ class Truth:
     def _ledger_agrees(self) -> None:
         if self.tainted or self.sent_by_twins:
             return
-        below = [_gateway_page(entry) for entry in books.summary(self.gateway.eyes)]
-        accounts = audit.compare(below, [_cloud_page(book) for book in self.books()])
-        faults = [fault for account in accounts for fault in account.faults]
+        faults = [fault for _, fault in self._faults()]
         if faults:
             raise BrokenError(f"the ledger does not close: {faults[:3]}")
         for book in self.books():
             if book_tables.altered_segments(self.cloud.eyes, book):
                 raise BrokenError("the ledger finds stored rows altered")
 
-
-@lru_cache(maxsize=10_000)
-def _hash_of(pack: bytes) -> bytes:
-    """Return the hash of the reading that a sensor's row holds."""
-    return senml.decode(pack).readings[0].hash()
-
-
-def _keys(book: StoredBook, ranges: Iterable[tuple[int, int]]) -> set[Key]:
-    return {
-        (book.spiffe_id, book.epoch, seq) for low, high in ranges for seq in range(low, high + 1)
-    }
+    def _faults(self) -> Iterator[tuple[audit.Account, audit.Fault]]:
+        """Give what `ledger verify` says, at each gateway."""
+        for disk in self.gateways:
+            below = [_gateway_page(entry) for entry in books.summary(disk.eyes)]
+            for account in audit.compare(below, [_cloud_page(book) for book in self.books()]):
+                for fault in account.faults:
+                    yield account, fault

@@ -5,17 +5,22 @@ import hashlib
 import random
 from dataclasses import dataclass, field
 
-from plantroom.gateway.lanes import Flight
+from plantroom.cloud.ingest import TWINS
+from plantroom.gateway.lanes import Flight, Lanes
 from plantroom.gateway.queue_schema import WAITING
+from plantroom.wire.topics import GATEWAY
 from tests.sim.cloud import Cloud
 from tests.sim.disk import Disk
 from tests.sim.faults import FAULT_OF, Faults
 from tests.sim.gateway import Gateway
+from tests.sim.house import House
 from tests.sim.network import Front, Weather
+from tests.sim.places import BrokenError
 from tests.sim.plan import Plan
-from tests.sim.process import Process
+from tests.sim.process import SITE, Process
 from tests.sim.sensor import Sensor
-from tests.sim.truth import BrokenError, Truth
+from tests.sim.truth import Truth
+from tests.sim.watch import Watch
 
 SETTLE_S = 900.0
 _LOOK_S = 5.0
@@ -46,20 +51,30 @@ class World:
         self.front = Front(self.weather, chance)
         self.names = [f"hvac-{number:03}" for number in range(1, plan.sensors + 1)]
         self.sensor_disks = {name: Disk("sensor", name) for name in self.names}
-        self.gateway_disk, self.cloud_disk = Disk("gateway", "gateway"), Disk("cloud", "cloud")
+        self.gateway_disks = [Disk("gateway", name) for name in ("gateway", "clone")]
+        self.cloud_disk = Disk("cloud", "cloud")
         self.name_store()
-        self.gateway = Gateway(self.gateway_disk, chance, plan, self.front, self.weather)
+        gateway, clone = (
+            Gateway(disk, chance, plan, self.front, self.weather) for disk in self.gateway_disks
+        )
+        self.house = House(gateway, clone, self.weather)
         self.cloud = Cloud(self.cloud_disk, chance, self.front)
         self.sensors = [
-            Sensor(name, self.sensor_disks[name], chance, plan, self.gateway) for name in self.names
+            Sensor(name, self.sensor_disks[name], chance, plan, self.house) for name in self.names
         ]
         self.truth = Truth(
-            self.sensor_disks, self.gateway_disk, self.cloud_disk, garbled=bool(plan.garble)
+            self.sensor_disks,
+            [gateway.disk],
+            self.cloud_disk,
+            garbled=bool(plan.garble),
+            strict=plan.strict,
         )
-        self.gateway_disk.committed = self._gateway_committed
+        self.watches = {
+            each.name: Watch(each, self.cloud_disk, self.truth, self._break)
+            for each in (gateway, clone)
+        }
         self.cloud_disk.committed = self._nothing_held_was_given_up
         self.given_up_seen = 0
-        self.forget_gateway()
         self.backups: dict[str, bytes] = {}
         self.stormy = True
         self._newest: dict[tuple[int, str, str], tuple[int, int]] = {}
@@ -69,7 +84,22 @@ class World:
     @property
     def processes(self) -> list[Process]:
         """All of them, in the order in which data moves."""
-        return [*self.sensors, self.gateway, self.cloud]
+        return [*self.sensors, *self.house.gateways, self.cloud]
+
+    @property
+    def disks(self) -> dict[str, Disk]:
+        """Every disk by its name, also of what does not run."""
+        return {disk.name: disk for disk in (*self.gateway_disks, self.cloud_disk)} | (
+            self.sensor_disks
+        )
+
+    def clone_gateway(self, image: bytes) -> None:
+        """Let there be a second gateway with the identity of the first."""
+        self.house.bring_clone(image)
+        gateway, clone = self.house.gateways
+        self.truth.gateways.append(clone.disk)
+        self.watches[clone.name].begin()
+        clone.clock.stepped_us = gateway.clock.stepped_us
 
     def name_store(self) -> None:
         self.cloud_disk.rows(
@@ -78,36 +108,8 @@ class World:
 
     # -- invariants that have to be seen as it happens
 
-    def forget_gateway(self) -> None:
-        """Begin anew with a gateway's disk that was put in place of another."""
-        self.dropped_seen = self.settled_seen = 0
-        self._store_known = ""
-
-    def _gateway_committed(self) -> None:
-        self._nothing_in_the_air_was_dropped()
-        self._nothing_was_confirmed_by_a_former_store()
-
-    def _nothing_was_confirmed_by_a_former_store(self) -> None:
-        """Once a gateway knows the present store, only what that one holds may be confirmed."""
-        settled = self.gateway_disk.rows(
-            "SELECT device, epoch, seq FROM settled WHERE rowid > ?", self.settled_seen
-        )
-        before = self._store_known
-        if settled or not before:
-            known = self.gateway_disk.rows("SELECT value FROM meta WHERE name = 'store_id'")
-            self._store_known = known[0][0] if known else ""
-        self.settled_seen += len(settled)
-        if not settled or before != self.cloud_disk.rows("SELECT store_id FROM store")[0][0]:
-            return
-        for device, epoch, seq in settled:
-            if not self.cloud_disk.rows(
-                "SELECT 1 FROM span s JOIN book b ON b.id = s.book JOIN device d ON d.id = b.device"
-                " WHERE d.spiffe_id = ? AND b.epoch = ? AND ? BETWEEN s.first AND s.last"
-                " UNION SELECT 1 FROM quarantine WHERE device = ?1 AND epoch = ?2 AND seq = ?3",
-                *(device, epoch, seq),
-            ):
-                why = f"confirmed by a former store: {device} {epoch}/{seq}"
-                self.broken = self.broken or BrokenError(why)
+    def _break(self, error: BrokenError) -> None:
+        self.broken = self.broken or error
 
     def _nothing_held_was_given_up(self) -> None:
         """What is booked as gone may be held nowhere in that moment."""
@@ -123,40 +125,24 @@ class World:
                  for seq in range(low, high + 1)}
             )  # fmt: skip
 
-    def _nothing_in_the_air_was_dropped(self) -> None:
-        dropped = self.gateway_disk.rows(
-            "SELECT id, device, epoch, seq FROM dropped WHERE rowid > ?", self.dropped_seen
-        )
-        self.dropped_seen += len(dropped)
-        if self.plan.limits.policy == "newest":
-            self.truth.see_not_queued()
-        bridge = self.gateway.bridge
-        if not dropped or bridge is None:
-            return
-        air = {
-            row.id
-            for state in bridge._lanes._lanes.values()
-            for flight in state.in_air.values()
-            if flight.attempts
-            for row in flight.rows
-        }
-        for number, *key in dropped:
-            if number in air:
-                self.broken = self.broken or BrokenError(f"evicted while in the air: {key}")
-
-    def sent(self, flight: Flight) -> None:
+    def sent(self, lanes: Lanes, flight: Flight) -> None:
         """Check the order of first transmissions: per device, lane and incarnation.
 
         Readings that were on the wire before do not count: resends, halves, what a half that was
         given up with its link carried.
         """
-        queue = self.gateway.queue
+        gateway = next(
+            each
+            for each in self.house.gateways
+            if each.bridge is not None and each.bridge._lanes is lanes
+        )
+        queue = gateway.queue
         if flight.attempts or queue is None:
             return
         clones = {known[:3] for known in self.truth.sent_by_twins}
         before = {known[:3] for known in self.truth.forgotten}  # comes again, to a new memory
         for row in flight.rows:
-            fresh = self.gateway_disk.rows(
+            fresh = gateway.disk.rows(
                 f"SELECT 1 FROM reading WHERE id = ? AND state = {WAITING}", row.id
             )
             spoken = (queue.incarnation, row.id)
@@ -188,6 +174,13 @@ class World:
         await self.end()
         self._check()
         self.truth.judge()
+        self._clones_are_named()
+
+    def _clones_are_named(self) -> None:
+        ingest = self.cloud.ingest
+        named = ingest is not None and (SITE, TWINS, GATEWAY) in ingest.standing
+        if self.house.has_clone and not named:
+            raise BrokenError("two gateways have one identity, and no alarm stands")
 
     async def end(self) -> None:
         """Let nothing run any more."""
@@ -247,8 +240,9 @@ class World:
         self.weather.silent.clear()
         for cable in silent:
             self.faults.flow(cable)
-        self.gateway.moody = self.gateway.busy_until_s = 0.0
-        self.gateway.save_space(saving=False)
+        for gateway in self.house.gateways:
+            gateway.moody = gateway.busy_until_s = 0.0
+            gateway.save_space(saving=False)
         for process in self.processes:
             process.disk.full = False
             process.disk.crash_in = None
@@ -265,6 +259,7 @@ class World:
             await asyncio.sleep(_LOOK_S + quiet * self.plan.pace.hello_s)  # a hello may change it
             try:
                 self.truth._rests()
+                self._clones_are_named()
                 quiet += 1
             except BrokenError:
                 quiet = 0
