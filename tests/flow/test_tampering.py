@@ -29,6 +29,8 @@ SILENT = {
         ("segment", "at_us"),
         ("segment", "tapped"),  # from one truth to another
         ("tap", "segment"),  # lower: it is derived again, to duplicates
+        ("span", "first"),  # of what was received and evicted: it is evicted either way
+        ("span", "last"),
         ("book", "unranged"),
         ("book", "settled"),
         ("book", "said"),
