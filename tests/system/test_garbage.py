@@ -174,7 +174,11 @@ def test_plain_bytes_on_the_tls_port_hurt_nobody(running: Building) -> None:
         with contextlib.suppress(ConnectionError):
             while connection.recv(4096):
                 continue
-    assert running.json("status", "--json")["link"]["state"] == "live"
+    until(
+        lambda: running.json("status", "--json")["link"]["state"] == "live",
+        deadline_s=60,
+        what="a link that has nothing to catch up with",
+    )
 
 
 def test_an_ordinary_mqtt_311_client_reads_everything_with_the_inspectors_files(

@@ -47,15 +47,15 @@ def test_buffers_grow_offline_and_everything_syncs_by_itself(building: Building)
         wan.cut()
         until(
             lambda: (
-                figure(gateway, "plantroom_queue_readings" + '{lane="live"}')
+                figure(gateway, "plantroom_link_connected") == 0
+                and figure(gateway, "plantroom_offline_seconds") > 0
+                and figure(gateway, "plantroom_queue_readings" + '{lane="live"}')
                 + figure(gateway, backlog)
                 >= 6
             ),
             deadline_s=60,
-            what="a queue that grows",
+            what="a gateway that knows that it is cut off, and a queue that grows",
         )
-        assert figure(gateway, "plantroom_link_connected") == 0
-        assert figure(gateway, "plantroom_offline_seconds") > 0
         link = building.json("status", "--json")["link"]
         assert (link["connected"], link["state"]) == (False, "offline")
 
