@@ -171,8 +171,10 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         name="note known by its number",
         change=_note_by_number,
-        faults=("kill-gateway", "cut-wan"),
+        faults=("kill-gateway", "cut-wan", "cut-lan", "front-lost"),
+        plan={"faulty_s": 60.0, "fault_every_s": 3.0, "period_s": 0.5},
         limits={"policy": "oldest", "readings_max": 6},
+        pace={"hello_s": 200.0},  # each says it again, in the end under a number that is free
     ),
     Mutation(
         name="gone passed on unchecked",
