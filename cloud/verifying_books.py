@@ -93,13 +93,14 @@ def astray(connection: sqlite3.Connection, notes: Notes) -> Iterator[tuple[Key, 
 
 
 def _misplaced(connection: sqlite3.Connection) -> Iterator[tuple[Key, Altered]]:
-    """Look for values that lie in another hour than their time says."""
+    """Look for values that lie in another hour than their time says; and a truth is 0 or 1."""
     for spiffe_id, epoch, seq in connection.execute(
         "SELECT DISTINCT d.spiffe_id, r.epoch, r.seq FROM r JOIN series s ON s.id = r.series"
-        " JOIN device d ON d.id = s.device WHERE r.bucket >= 0 AND r.bucket != r.ts / ?",
+        " JOIN device d ON d.id = s.device WHERE (r.bucket >= 0 AND r.bucket != r.ts / ?)"
+        " OR (typeof(r.value) = 'blob' AND r.value NOT IN (x'00', x'01'))",
         (HOUR_US,),
     ):
-        yield (spiffe_id, epoch), Altered(seq, seq, "altered: a value lies in another hour")
+        yield (spiffe_id, epoch), Altered(seq, seq, "altered: a value is none, or in another hour")
 
 
 def _newest_times(connection: sqlite3.Connection) -> Iterator[tuple[Key, Altered]]:

@@ -76,6 +76,8 @@ def test_nothing_is_named_where_nothing_was_changed(store: sqlite3.Connection) -
         ("UPDATE r SET ts = 1 WHERE bucket = -1 AND seq = 9 AND typeof(value) = 'blob'",
          "hvac-003", (7, 9, 9)),
         ("UPDATE mono SET timed = 1 WHERE seq = 9", "hvac-003", (7, 0, 59)),
+        ("UPDATE r SET value = x'04' WHERE seq = 1050 AND typeof(value) = 'blob'", "hvac-001",
+         (7, 1050, 1050)),
         ("UPDATE mono SET timed = 3 WHERE seq = 9", "hvac-002", (7, 9, 9)),
     ],
 )  # fmt: skip
