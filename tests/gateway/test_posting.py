@@ -21,7 +21,8 @@ PACKS = st.lists(
 
 def database() -> sqlite3.Connection:
     sql = sqlite3.connect(":memory:", isolation_level=None)
-    sql.executescript(MIGRATIONS["queue"][0])
+    for script in MIGRATIONS["queue"]:
+        sql.executescript(script)
     return sql
 
 
