@@ -3,7 +3,6 @@
 What was set apart is hashed again, and its record compared with its seal.
 """
 
-import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -16,7 +15,7 @@ from plantroom.wire import cbor, envelope, shape, spans
 from plantroom.wire.envelope import Note
 from plantroom.wire.errors import EnvelopeError
 from plantroom.wire.ranges import RangeSet
-from plantroom.wire.seal import column, seal
+from plantroom.wire.seal import column, hashes_to, seal
 
 _KINDS: Final = {EVICTED: "evicted", QUARANTINED: "quarantined", GONE: "gone"}
 _SEQ_MAX: Final = 2**63 - 1
@@ -120,11 +119,6 @@ def set_apart(connection: sqlite3.Connection) -> Iterator[tuple[Key, Altered]]:
             text = "altered: what is said of it in quarantine is not what was written"
         if text:
             yield (str(device), numbers[0]), Altered(numbers[1], numbers[1], text)
-
-
-def hashes_to(body: object, digest: object) -> bool:
-    """Say whether bytes are those of a hash; a changed column may hold anything at all."""
-    return isinstance(body, bytes) and hashlib.sha256(body).digest() == digest
 
 
 def _note_from(body: object) -> Note:

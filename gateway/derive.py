@@ -22,9 +22,7 @@ from plantroom.wire.errors import StorageError
 _log = logging.getLogger("plantroom.gateway.derive")
 _SEGMENTS_MAX = 64
 _READINGS_MAX = 2_000  # one transaction's worth: publishers wait for the same disk
-_BYTES_MAX = (
-    524_288  # of payloads: decoded they are ten times as much, and two groups are in memory
-)
+_BYTES_MAX = 524_288  # of payloads: decoded they are ten times that, and two groups in memory
 _RETRY_S = 1.0
 
 

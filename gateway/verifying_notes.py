@@ -6,7 +6,6 @@ What is in quarantine is hashed again, and its record compared with its seal.
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Final, NamedTuple
 
 from plantroom.gateway import tables
@@ -16,7 +15,7 @@ from plantroom.wire import spans
 from plantroom.wire.envelope import Note
 from plantroom.wire.errors import PlantroomError
 from plantroom.wire.ranges import RangeSet
-from plantroom.wire.seal import column, seal
+from plantroom.wire.seal import column, hashes_to, seal
 
 GATEWAY: Final = "gateway"  # whose is what belongs to no device
 TEXT_CHARS: Final = 200
@@ -83,11 +82,6 @@ def _note_of(body: object) -> Note | None:
         return note_from(body) if isinstance(body, bytes) else None
     except PlantroomError:
         return None
-
-
-def hashes_to(body: object, digest: object) -> bool:
-    """Say whether bytes are those of a hash; a changed column may hold anything at all."""
-    return isinstance(body, bytes) and sha256(body).digest() == digest
 
 
 def excuses(

@@ -1,6 +1,7 @@
 import sqlite3
+from hashlib import sha256
 
-from plantroom.wire.seal import column, seal
+from plantroom.wire.seal import column, hashes_to, seal
 
 
 def test_every_value_and_its_place_counts() -> None:
@@ -26,3 +27,9 @@ def test_a_table_of_a_former_version_has_no_seal() -> None:
         connection.execute("ALTER TABLE book ADD COLUMN seal INTEGER")
         assert column(connection, "book") == "seal"
     connection.close()
+
+
+def test_only_the_bytes_of_a_hash_are_its_own() -> None:
+    assert hashes_to(b"body", sha256(b"body").digest())
+    for body, digest in ((b"bodY", sha256(b"body").digest()), (None, b""), ("body", 7)):
+        assert not hashes_to(body, digest)
