@@ -124,6 +124,15 @@ def test_an_envelope_of_another_form_is_refused(change: dict[Any, Any]) -> None:
         envelope.decode(cbor.dumps(table | change), Hello)
 
 
+@pytest.mark.parametrize("size", [0, 1, 4096, 4097, 70_000, 140_000])
+def test_a_body_is_compressed_as_if_with_the_whole_dictionary(size: int) -> None:
+    body = b"".join(b"%07d\n" % (seq * seq % 9_999_991) for seq in range(size // 8 + 1))[:size]
+    fitting = envelope._compressed(body)
+    whole = lzma.compress(body, lzma.FORMAT_RAW, filters=envelope._LZMA_FILTERS)
+    assert fitting == whole
+    assert lzma.decompress(fitting, lzma.FORMAT_RAW, filters=envelope._LZMA_FILTERS) == body
+
+
 # A batch that cannot be read is answered by its name ---------------------------------------------
 
 
