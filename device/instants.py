@@ -1,7 +1,7 @@
 """Times in recordings: text to microseconds since 1970, in a named format and time zone."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Protocol
 
 from plantroom.wire.errors import ConfigError
 
@@ -9,7 +9,15 @@ _1970 = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 ISO, UNIX, UNIX_MS = "iso", "unix", "unix_ms"
 
-Parser = Callable[[str], int]
+
+class Parser(Protocol):
+    """Reads times of one form.
+
+    A local time that happens twice, when summer time ends, is the second one where the first
+    would be before `not_before_us`: recordings go forward.
+    """
+
+    def __call__(self, text: str, not_before_us: int | None = None) -> int: ...  # noqa: D102
 
 
 def zone(name: str) -> tzinfo:
@@ -33,16 +41,18 @@ def zone(name: str) -> tzinfo:
 def parser(form: str, timezone: str) -> Parser:
     """Return what reads times of this form: `iso`, `unix`, `unix_ms` or a strptime pattern.
 
-    The parser raises ValueError, also for a local time that summer time skips; of one that
-    happens twice it takes the first.
+    The parser raises ValueError, also for a local time that summer time skips.
     """
     if form in {UNIX, UNIX_MS}:
         scale = 1_000_000 if form == UNIX else 1000
-        return lambda text: _count(text, scale)
+        return lambda text, _not_before_us=None: _count(text, scale)
     where = zone(timezone)
-    if form == ISO:
-        return lambda text: _instant(datetime.fromisoformat(text), where)
-    return lambda text: _instant(datetime.strptime(text, form), where)  # noqa: DTZ007 -- `_instant` adds it
+
+    def parse(text: str, not_before_us: int | None = None) -> int:
+        local = datetime.fromisoformat(text) if form == ISO else datetime.strptime(text, form)  # noqa: DTZ007 -- `_instant` adds it
+        return _instant(local, where, not_before_us)
+
+    return parse
 
 
 def _count(text: str, scale: int) -> int:
@@ -52,10 +62,14 @@ def _count(text: str, scale: int) -> int:
     return int(whole) * scale + round(float(f"0.{rest or 0}") * scale)
 
 
-def _instant(local: datetime, where: tzinfo) -> int:
+def _instant(local: datetime, where: tzinfo, not_before_us: int | None) -> int:
     if local.tzinfo is not None:
         return (local - _1970) // _MICROSECOND
     aware = local.replace(tzinfo=where)
     if aware.astimezone(UTC).astimezone(where).replace(tzinfo=None) != local:
         raise ValueError(f"{local} does not exist in {where}: summer time skips it")
-    return (aware - _1970) // _MICROSECOND
+    first = (aware - _1970) // _MICROSECOND
+    if not_before_us is None or first >= not_before_us:
+        return first
+    second = (aware.replace(fold=1) - _1970) // _MICROSECOND
+    return second if second >= not_before_us else first

@@ -17,6 +17,7 @@ LINE_BYTES_MAX = 256 * 1024
 LINES_OF_A_RECORD_MAX = 8
 _ROWS_LOOKED_AT = 32
 _DELIMITERS = ",;\t|"
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,28 +98,12 @@ class Table:
             offset = file.tell()
             head = raw.decode("utf-8-sig", "replace").rstrip("\r\n")
             _check_header(path, raw, head)
-            delimiter = max(_DELIMITERS, key=head.count)
-            try:
-                names = tuple(cell.text for cell in split(head, delimiter))
-            except RowError as error:
-                where = f"{path}:1:{error.column}"
-                raise ConfigError(str(error), where=where, remedy="mend the header") from error
-            width = len(names)
-            widths = [
-                len(record.cells)
-                for _, record in zip(
-                    range(_ROWS_LOOKED_AT),
-                    _records(
-                        file,
-                        delimiter,
-                        {width, width + 1},
-                        2,
-                        reject=lambda _error: None,
-                        skipped=0,
-                    ),
-                    strict=False,
-                )
+            layouts = [
+                _layout(file, offset, _names(path, head, delimiter), delimiter)
+                for delimiter in _delimiters(head)
             ]
+        names, delimiter, widths = max(layouts, key=lambda layout: len(layout[2]))
+        width = len(names)
         numbered = widths.count(width + 1) > widths.count(width)
         return cls(path=path, header=names, delimiter=delimiter, numbered=numbered, offset=offset)
 
@@ -138,6 +123,37 @@ class Table:
                     file, self.delimiter, {width}, line, reject=reject, skipped=skipped
                 )
             )
+
+
+def _names(path: Path, head: str, delimiter: str) -> tuple[str, ...]:
+    """Return the names of the columns.
+
+    Raises:
+        ConfigError: when a quote is never closed.
+    """
+    try:
+        return tuple(cell.text for cell in split(head, delimiter))
+    except RowError as error:
+        where = f"{path}:1:{error.column}"
+        raise ConfigError(str(error), where=where, remedy="mend the header") from error
+
+
+def _delimiters(head: str) -> list[str]:
+    """Return what may separate the columns, the likeliest first; not what stands in quotes."""
+    bare = _QUOTED.sub("", head)
+    found = sorted(filter(bare.count, _DELIMITERS), key=bare.count, reverse=True)
+    return found or [_DELIMITERS[0]]
+
+
+def _layout(
+    file: BinaryIO, offset: int, names: tuple[str, ...], delimiter: str
+) -> tuple[tuple[str, ...], str, list[int]]:
+    """Return how many cells each of the first rows has that fits such a header."""
+    file.seek(offset)
+    wanted = {len(names), len(names) + 1}
+    rows = _records(file, delimiter, wanted, 2, reject=lambda _error: None, skipped=0)
+    widths = [len(record.cells) for _, record in zip(range(_ROWS_LOOKED_AT), rows, strict=False)]
+    return names, delimiter, widths
 
 
 def _check_header(path: Path, raw: bytes, head: str) -> None:

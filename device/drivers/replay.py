@@ -21,6 +21,7 @@ from plantroom.wire.reading import Point, Sample
 Report = Callable[[str], None]
 CHUNK_BYTES = 65_536
 LAG_US_MAX = 1_000_000  # further behind than this, the schedule starts anew instead of rushing
+HOUR_US = 3_600_000_000
 
 
 class ReplayDriver:
@@ -51,6 +52,7 @@ class ReplayDriver:
         ]
         self._time_index = self._table.header.index(mapping.time_column)
         self._rows = self._rejected = self._cells = 0
+        self._not_before_us: int | None = None
         self._offset, self._line = self._table.offset, 2
         self._records = self._table.records(self._offset, self._line, self._reject_row)
         self._next: tuple[Sample, Record] | None = None
@@ -82,6 +84,7 @@ class ReplayDriver:
                 )
             self._rows, self._rejected = kept["rows"], kept["rejected"]
             self._cells = kept["cells"]
+            self._not_before_us = kept.get("not_before_us")
         self._records = self._table.records(self._offset, self._line, self._reject_row)
         self._due_us = self._clock.monotonic_us()
         self._advance()
@@ -142,7 +145,9 @@ class ReplayDriver:
         while self._next is None:
             try:
                 record = next(self._records)
-                self._next = (self._sample(record), record)
+                sample = self._sample(record)
+                self._next = (sample, record)
+                self._not_before_us = self._following(sample.time_us or 0)
             except StopIteration as stop:
                 if stop.value is not None:  # None: it had ended before
                     self._end = stop.value
@@ -150,12 +155,21 @@ class ReplayDriver:
             except RowError as error:
                 self._reject_row(error)
 
+    def _following(self, time_us: int) -> int:
+        """Return the earliest time that the next row may have if rows go forward.
+
+        Rows that are an hour or more apart never have one time twice, but for a local one.
+        """
+        last_us = self._not_before_us
+        is_sparse = last_us is not None and time_us - last_us >= HOUR_US - 1
+        return time_us + 1 if is_sparse else time_us
+
     def _sample(self, record: Record) -> Sample:
         cell = record.cells[self._time_index]
         try:
-            time_us = self._parse(cell.text)
+            time_us = self._parse(cell.text, self._not_before_us)
         except (ValueError, OverflowError) as error:
-            what = f"{self._mapping.time_column}: {error}; the row is left out"
+            what = f"{self._mapping.time_column}: {error}"
             raise RowError(what, line=record.line, column=cell.column) from error
         points = []
         for column, index in self._indexes:
@@ -171,11 +185,13 @@ class ReplayDriver:
         try:
             return Sample(device="", time_us=time_us, points=tuple(points))
         except PackError as error:
-            raise RowError(error.what, line=record.line, column=cell.column) from error
+            text = record.cells[self._time_index]
+            what = f"{self._mapping.time_column} is {text.text[:40]!r}: {error.what}"
+            raise RowError(what, line=record.line, column=text.column) from error
 
     def _reject_row(self, error: RowError) -> None:
         self._rejected += 1
-        self._say(error.line, error.column, str(error))
+        self._say(error.line, error.column, f"{error}; the row is left out")
 
     def _say(self, line: int, column: int, what: str) -> None:
         self._report(f"{self._path}:{line}:{column}: {what}")
@@ -190,6 +206,7 @@ class ReplayDriver:
                 "rows": self._rows,
                 "rejected": self._rejected,
                 "cells": self._cells,
+                "not_before_us": self._not_before_us,
                 "fingerprint": self._fingerprint(self._offset),
             }
         )

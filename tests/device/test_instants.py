@@ -41,6 +41,23 @@ def test_hour_that_happens_twice_is_the_first_one() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("not_before", "taken_as"),
+    [
+        ("2016-10-30 00:20:00", "2016-10-30 00:30:00"),  # it goes forward anyway
+        ("2016-10-30 00:30:00", "2016-10-30 00:30:00"),  # twice the same row
+        ("2016-10-30 00:50:00", "2016-10-30 01:30:00"),  # the clock was set back
+        ("2016-10-30 01:30:01", "2016-10-30 00:30:00"),  # neither goes forward
+    ],
+)
+def test_hour_that_happens_twice_is_the_second_one_where_time_goes_forward(
+    not_before: str, taken_as: str
+) -> None:
+    utc = parser(ISO, "UTC")
+    parse = parser(ISO, "Europe/Brussels")
+    assert parse("2016-10-30 02:30:00", utc(not_before)) == utc(taken_as)
+
+
 def test_unknown_time_zone_is_named() -> None:
     with pytest.raises(ConfigError, match="Mars/Base"):
         zone("Mars/Base")

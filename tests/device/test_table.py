@@ -81,6 +81,22 @@ def test_header_that_omits_the_row_number_is_seen(tmp_path: Path) -> None:
     assert not errors
 
 
+@pytest.mark.parametrize(
+    ("text", "header"),
+    [
+        ('t;"in, out, sum";x\n1;2;3\n', ("t", "in, out, sum", "x")),
+        ("t\ta, b, c\tx\n1\t2\t3\n", ("t", "a, b, c", "x")),
+    ],
+)
+def test_what_separates_the_columns_is_what_the_rows_have(
+    tmp_path: Path, text: str, header: tuple[str, ...]
+) -> None:
+    table, records, errors = read(tmp_path / "a.csv", text)
+    assert table.header == header
+    assert texts(records) == [["1", "2", "3"]]
+    assert not errors
+
+
 def test_one_row_too_long_does_not_make_all_others_wrong(tmp_path: Path) -> None:
     table, records, errors = read(tmp_path / "a.csv", "t,x\n1,2,3\n4,5\n6,7\n")
     assert not table.numbered

@@ -3,8 +3,9 @@ import json
 import signal
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -32,11 +33,19 @@ S = 1_000_000
 class Room:
     """A small recording, its driver, and what was reported."""
 
-    def __init__(self, folder: Path, rows: str, *, speed: float = 1, period_s: float = 60) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        rows: str,
+        *,
+        speed: float = 1,
+        period_s: float = 60,
+        zone: str = "UTC",
+    ) -> None:
         self.path = folder / "room.csv"
         if rows:
             self.path.write_text("t,x,note\n" + rows, encoding="utf-8")
-        (folder / "map.toml").write_text(ROOM_MAP, encoding="utf-8")
+        (folder / "map.toml").write_text(ROOM_MAP.replace("UTC", zone), encoding="utf-8")
         self.clock = FakeClock()
         self.reports: list[str] = []
         self.driver = ReplayDriver(
@@ -96,6 +105,25 @@ def test_time_that_runs_backwards_is_kept_and_not_waited_for(tmp_path: Path) -> 
     room = Room(tmp_path, rows(5, 3, 4))
     room.driver.resume(None)
     assert room.all() == [5.5, 3.5, 4.5]
+
+
+@pytest.mark.parametrize("step_min", [10, 30, 60])
+def test_hour_that_summer_time_gives_twice_is_two_hours_also_after_a_restart(
+    tmp_path: Path, step_min: int
+) -> None:
+    begin = datetime(2016, 10, 29, 22, tzinfo=UTC)
+    times = [begin + timedelta(minutes=step_min * number) for number in range(300 // step_min)]
+    local = [time.astimezone(ZoneInfo("Europe/Brussels")) for time in times]
+    rows = "".join(f"{time:%Y-%m-%d %H:%M:%S},1,n\n" for time in local)
+    position: str | None = None
+    found = []
+    for _ in times:  # a restart before every row
+        room = Room(tmp_path, rows, zone="Europe/Brussels")
+        room.driver.resume(position)
+        (values,) = room.take(1)
+        position = room.position
+        found.append(values["time_us"])
+    assert found == [int(time.timestamp()) * S for time in times]
 
 
 def test_slow_moment_is_made_up_for_but_a_long_wait_is_not(tmp_path: Path) -> None:
