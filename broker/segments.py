@@ -78,12 +78,11 @@ def pack(runs: Iterable[Run]) -> bytes:
     """Encode runs as one segment."""
     parts: list[bytes] = []
     for run in runs:
-        publisher = run.origin.publisher.encode()
-        client_id = run.origin.client_id.encode()
-        waiting = [
-            entry for entry in run.receivers if entry[0].durable and entry[2] and not run.volatile
-        ]
-        receivers = _pack_receivers(waiting)
+        publisher, client_id = run.origin.publisher.encode(), run.origin.client_id.encode()
+        waiting, receivers = 0, b""
+        if run.receivers and not run.volatile:
+            stored = [entry for entry in run.receivers if entry[0].durable and entry[2]]
+            waiting, receivers = len(stored), _pack_receivers(stored)
         flags = (
             (_TAPPED if run.tapped else 0)
             | (_COPYABLE if run.copyable else 0)
@@ -96,7 +95,7 @@ def pack(runs: Iterable[Run]) -> bytes:
                 flags,
                 len(publisher),
                 len(client_id),
-                len(waiting),
+                waiting,
                 len(receivers),
                 run.count,
                 len(run.data),
@@ -110,10 +109,8 @@ def pack(runs: Iterable[Run]) -> bytes:
         )
     if not parts:
         return b""
-    crc = 0
-    for part in parts:
-        crc = zlib.crc32(part, crc)
-    return b"".join((_SEAL.pack(_SEALED, crc), *parts))
+    whole = b"".join(parts)
+    return _SEAL.pack(_SEALED, zlib.crc32(whole)) + whole
 
 
 def _pack_receivers(waiting: Iterable[tuple[Receiver, Grant, int, int]]) -> bytes:
