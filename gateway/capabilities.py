@@ -14,7 +14,7 @@ from plantroom.gateway.bridge import Bridge
 from plantroom.gateway.crossing import CLOUD_CALLER
 from plantroom.gateway.ingress import GIVEN, device_id
 from plantroom.views.board import Board
-from plantroom.wire import calls, cbor, given, senml, topics
+from plantroom.wire import calls, cbor, given, senml, senml_record, topics
 from plantroom.wire.clock import Clock
 from plantroom.wire.envelope import Call, Reply
 from plantroom.wire.errors import EnvelopeError, PlantroomError, RefusedError, UsageError
@@ -212,16 +212,20 @@ def _pack(sample: Sample) -> bytes:
     if isinstance(sample, Reading):
         return senml.encode((sample,))
     base: dict[int, object] = {
-        senml.BN: sample.device + "/",
-        senml.BT: (sample.time_us or 0) / 1_000_000,
+        senml_record.BN: sample.device + "/",
+        senml_record.BT: (sample.time_us or 0) / 1_000_000,
     }
     records = []
     for point in sample.points:
         value = point.value
         label = (
-            senml.VB if isinstance(value, bool) else senml.VS if isinstance(value, str) else senml.V
+            senml_record.VB
+            if isinstance(value, bool)
+            else senml_record.VS
+            if isinstance(value, str)
+            else senml_record.V
         )
-        unit = {} if point.unit is None else {senml.U: point.unit}
-        records.append(base | {senml.N: point.name, label: value} | unit)
+        unit = {} if point.unit is None else {senml_record.U: point.unit}
+        records.append(base | {senml_record.N: point.name, label: value} | unit)
         base = {}
     return cbor.dumps(records)

@@ -145,7 +145,8 @@ def _read_pack(intake: Intake, arrival: Arrival) -> None:
         return
     _take(intake, [reading.plain() for reading in found.readings])
     for bad in found.bad:
-        intake.bad.append(Bad(bad.reason, bad.text, payload, bad.epoch, bad.seq, bad.seq))
+        raw = bad.raw or payload
+        intake.bad.append(Bad(bad.reason, bad.text, raw, bad.epoch, bad.seq, bad.seq))
     intake.samples = tuple(_own_samples(intake, found.samples))
     if intake.samples:
         digest = sha256(payload).digest()

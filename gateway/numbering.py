@@ -86,7 +86,7 @@ def number(  # noqa: PLR0913 -- whose, what, and where numbers come from
 ) -> tuple[list[Row], list[PackError]]:
     """Give samples the next numbers of the gateway's epoch for `device`; bad ones come back.
 
-    A sample without a time is given the time of its arrival: nobody else knows a better one.
+    A sample without a time of its own is given that of its arrival, and what it says beside that.
     """
     row = connection.execute(
         "SELECT incarnation, epoch, next FROM numbering WHERE device = ?", (device,)
@@ -96,7 +96,9 @@ def number(  # noqa: PLR0913 -- whose, what, and where numbers come from
     _, epoch, following = row
     rows, bad = [], []
     for sample in samples:
-        time_us = now_us if sample.time_us is None and sample.mono_us is None else sample.time_us
+        time_us = sample.time_us
+        if time_us is None and sample.mono_us is None:
+            time_us = now_us + sample.offset_us
         try:
             own = Sample(
                 device=device, time_us=time_us, mono_us=sample.mono_us, points=sample.points

@@ -6,7 +6,7 @@ A replay sends the bytes through the very validation that refused them.
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Final
 
@@ -17,7 +17,7 @@ from plantroom.gateway.tables import Life
 from plantroom.wire import cbor, senml, topics
 from plantroom.wire.errors import CheckFailedError, PackError, PlantroomError, SpiffeIdError
 from plantroom.wire.quarantined import DROPPED, REPLAYED, Quarantined, why_not
-from plantroom.wire.reading import Reading
+from plantroom.wire.reading import Reading, Sample
 from plantroom.wire.seal import seal
 from plantroom.wire.spiffe import SpiffeId
 
@@ -127,7 +127,15 @@ def _intake(item: Quarantined, data: bytes) -> Intake:
         if bad.first is None or (bad.epoch, bad.first) == (item.epoch, item.first):
             raise _refused(bad.reason, bad.text, item)
     intake.bad.clear()  # others of the same pack, set apart on their own
+    intake.samples = tuple(_as_it_came(sample, item.at_us) for sample in intake.samples)
     return intake
+
+
+def _as_it_came(sample: Sample, at_us: int) -> Sample:
+    """Give a time that was relative to the arrival; it is of then, not of now."""
+    if sample.time_us is not None or sample.mono_us is not None:
+        return sample
+    return replace(sample, time_us=at_us + sample.offset_us, offset_us=0)
 
 
 def _plain(data: bytes) -> list[object] | None:
@@ -166,6 +174,8 @@ def _end(connection: sqlite3.Connection, item: Quarantined, outcome: str, at_us:
 def _refused(reason: str, text: str, item: Quarantined) -> CheckFailedError:
     return CheckFailedError(
         f"refused again, {reason}: {text}"[:400],
-        where=f"{item.device} epoch {item.epoch} seq {item.first}",
+        where=item.device
+        if item.epoch is None
+        else f"{item.device} epoch {item.epoch} seq {item.first}",
         remedy="it stays in quarantine; fix the cause, or drop it",
     )

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from plantroom.lab import decoded_updates
@@ -61,7 +62,7 @@ def _pack(payload: bytes) -> dict[str, Any]:
     found: dict[str, Any] = {"kind": "readings", "readings": []}
     found["readings"] += [reading_plain(sample) for sample in (*pack.readings, *pack.samples)]
     if pack.bad:
-        found["bad"] = [shape.to_plain(bad) for bad in pack.bad]
+        found["bad"] = [shape.to_plain(replace(bad, raw=None)) for bad in pack.bad]
     return found
 
 

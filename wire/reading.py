@@ -93,6 +93,7 @@ class Sample:
     device: str
     time_us: int | None
     mono_us: int | None = None
+    offset_us: int = 0
     points: tuple[Point, ...]
 
     def __post_init__(self) -> None:

@@ -6,12 +6,13 @@ A pack is an array of records. The first record of each reading carries `bn` (SP
 apart alone; the others go on.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
 
-from plantroom.wire import cbor
+from plantroom.wire import cbor, senml_record
 from plantroom.wire.errors import PackError
 from plantroom.wire.reading import (
     DEVICE_CHARS_MAX,
@@ -20,7 +21,6 @@ from plantroom.wire.reading import (
     TIME_US_MAX,
     TIME_US_MIN,
     Plain,
-    Point,
     Reading,
     Sample,
     Value,
@@ -28,31 +28,48 @@ from plantroom.wire.reading import (
     check_text,
     number,
 )
+from plantroom.wire.senml_record import (
+    BN,
+    BT,
+    BU,
+    BV,
+    BVER,
+    EPOCH,
+    MONO,
+    SECONDS_MAX,
+    SEQ,
+    VB,
+    VD,
+    VS,
+    N,
+    S,
+    T,
+    U,
+    V,
+    microseconds,
+)
 
 CONTENT_TYPE = "application/senml+cbor"
 PACK_BYTES_MAX = 256 * 1024
 RECORDS_MAX = 20_000
 
-# RFC 8428, table 6: CBOR labels
-BVER, BN, BT, BU, BV, BS = -1, -2, -3, -4, -5, -6
-N, U, V, VS, VB, S, T, UT, VD = 0, 1, 2, 3, 4, 5, 6, 7, 8
-EPOCH, SEQ, MONO = "epoch", "seq", "mono"
 _STARTS_A_READING = (BN, BT, EPOCH, SEQ, MONO)
-_VALUES = (V, VS, VB)
-_VERSION_MAX = 10
-_SECONDS_MAX = 2**40
 _SECONDS_MIN = TIME_US_MIN // 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadReading:
-    """A reading that breaks a rule: its key as far as it could be read, the reason, the text."""
+    """A reading that breaks a rule: its key as far as it could be read, the reason, the text.
+
+    Those without a key are one, whose `raw` is a pack of all that is bad in this one.
+    """
 
     device: str
     epoch: int | None
     seq: int | None
     reason: str
     text: str
+    raw: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,11 +119,17 @@ def _shortest(value: object) -> object:
 
 @dataclass(slots=True)
 class _Draft:
-    """A reading being collected from records."""
+    """A reading being collected from records; those with a value are `at` these places."""
 
     base: dict[Any, Any]
     key: dict[Any, Any]
     records: list[dict[Any, Any]] = field(default_factory=list)
+    at: list[int] = field(default_factory=list)
+    unknown: PackError | None = None
+
+    @property
+    def is_numbered(self) -> bool:
+        return EPOCH in self.key or SEQ in self.key
 
 
 def decode(data: bytes) -> Pack:
@@ -213,9 +236,9 @@ def _own_head(head: dict[Any, Any], points: list[list[object]]) -> Plain:
 def _own_time(seconds: object) -> int:
     if type(seconds) is not int and type(seconds) is not float:
         raise _NotOwnFormError
-    if not _SECONDS_MIN <= seconds < _SECONDS_MAX:
+    if not _SECONDS_MIN <= seconds < SECONDS_MAX:
         raise _NotOwnFormError
-    time_us = _microseconds(seconds)
+    time_us = microseconds(seconds)
     if not TIME_US_MIN <= time_us <= TIME_US_MAX:
         raise _NotOwnFormError
     return time_us
@@ -240,25 +263,49 @@ def _any_form(records: list[Any]) -> Pack:
     readings: list[Reading] = []
     samples: list[Sample] = []
     bad: list[BadReading] = []
-    for draft in _drafts(records):
-        try:
-            if EPOCH in draft.key or SEQ in draft.key:
+    drafts = list(_drafts(records))
+    for draft in drafts:
+        if draft.is_numbered:
+            try:
                 readings.append(_reading(draft))
-            else:
-                samples.extend(_samples(draft))
-        except PackError as error:
-            bad.append(_bad(draft, error))
+            except PackError as error:
+                bad.append(_bad(draft, error))
+    faults: dict[int, BadReading] = {}
+    foreign = [draft for draft in drafts if not draft.is_numbered]
+    unknown = next((draft.unknown for draft in foreign if draft.unknown), None)
+    for draft in foreign:
+        for places in _groups(draft):
+            try:
+                if unknown is not None:  # RFC 8428 4.4: of the whole pack
+                    raise unknown
+                samples.append(_sample(draft, places))
+            except PackError as error:
+                faults |= {draft.at[place]: _bad(draft, error) for place in places}
+    if faults:
+        first = faults[min(faults)]
+        bad.append(replace(first, raw=cbor.dumps(_without_others(records, faults))))
     return Pack(readings=tuple(readings), samples=tuple(samples), bad=tuple(bad))
+
+
+def _without_others(records: list[Any], wanted: Collection[int]) -> list[dict[Any, Any]]:
+    """Return these records, and of all others what they set for them."""
+    kept = [
+        record
+        if place in wanted
+        else {label: record[label] for label in (BVER, BN, BT, BU, BV) if label in record}
+        for place, record in enumerate(records)
+    ]
+    return [record for record in kept if record]
 
 
 def _drafts(records: list[Any]) -> Iterator[_Draft]:
     base: dict[Any, Any] = {}
     draft = _Draft(base, {})
-    for record in records:
+    for place, record in enumerate(records):
         if not isinstance(record, dict):
             raise PackError("a record is not a map")
         if any(label in record for label in _STARTS_A_READING):
-            if draft.records or draft.key:
+            if draft.records or draft.key or draft.unknown:
                 yield draft
             key = {label: record[label] for label in (EPOCH, SEQ, MONO) if label in record}
             if key and BT not in record:  # a numbered reading never inherits another one's time
@@ -266,11 +313,14 @@ def _drafts(records: list[Any]) -> Iterator[_Draft]:
             draft = _Draft(base, key)
         base = base | {label: record[label] for label in (BVER, BN, BT, BU, BV) if label in record}
         draft.base = base if not draft.records else draft.base
-        if any(label in record for label in (N, V, VS, VB, VD, S)):
+        draft.unknown = draft.unknown or senml_record.not_understood(record)
+        says_nothing = not draft.key and not any(
+            label in record for label in (BN, BT, BU, BV, BVER)
+        )  # it is reported as a bad record
+        if says_nothing or any(label in record for label in (N, V, VS, VB, VD, S)):
             draft.records.append(base | record)
-        elif not draft.key and not any(label in record for label in (BN, BT, BU, BV, BVER)):
-            draft.records.append(base | record)  # says nothing: reported as a bad record
-    if draft.records or draft.key:
+            draft.at.append(place)
+    if draft.records or draft.key or draft.unknown:
         yield draft
 
 
@@ -285,10 +335,14 @@ def _reading(draft: _Draft) -> Reading:
         raise PackError("epoch and seq come together", reason="no-key")
     if any(record.get(T, 0) != 0 for record in draft.records):
         raise PackError("a numbered reading has one time: no t in it", reason="time-offset")
+    if draft.unknown is not None:
+        raise draft.unknown
     mono = draft.key.get(MONO)
     if not draft.records:
         raise PackError("a reading without a point", reason="points")
-    (sample,) = _samples(draft)
+    if len({senml_record.names(record)[0] for record in draft.records}) > 1:
+        raise PackError("a reading names two devices", reason="bad-name")
+    sample = _sample(draft, range(len(draft.records)))
     return Reading(
         device=sample.device,
         time_us=sample.time_us,
@@ -299,68 +353,27 @@ def _reading(draft: _Draft) -> Reading:
     )
 
 
-def _samples(draft: _Draft) -> list[Sample]:
-    """One sample for each device and time in the draft's records."""
-    groups: dict[tuple[str, int | None], list[Point]] = {}
-    for record in draft.records:
-        device, point = _point(record)
-        groups.setdefault((device, _time_us(record)), []).append(point)
-    if len(groups) > 1 and EPOCH in draft.key:
-        raise PackError("a reading names two devices", reason="bad-name")
-    return [
-        Sample(device=device, time_us=time_us, points=tuple(points))
-        for (device, time_us), points in groups.items()
-    ]
+def _groups(draft: _Draft) -> Iterable[list[int]]:
+    """Return which records of a draft are one reading: those of one device and time."""
+    groups: dict[object, list[int]] = {}
+    for place, record in enumerate(draft.records):
+        key: object = place
+        with contextlib.suppress(PackError):  # which is then one of its own, and judged as such
+            key = (senml_record.names(record)[0], senml_record.time_us(record))
+        groups.setdefault(key, []).append(place)
+    return groups.values()
 
 
-def _point(record: dict[Any, Any]) -> tuple[str, Point]:
-    for label in record:
-        if isinstance(label, str) and label.endswith("_"):  # RFC 8428 4.4
-            raise PackError(f"label {label[:40]} must be understood", reason="unknown-label")
-    version = record.get(BVER, _VERSION_MAX)
-    if version != _VERSION_MAX:  # RFC 8428 4.4
-        raise PackError(f"SenML version {version!r:.20} is not 10", reason="version")
-    prefix, name, unit = record.get(BN, ""), record.get(N, ""), record.get(U, record.get(BU))
-    if not isinstance(prefix, str) or not isinstance(name, str):
-        raise PackError("a name is not text", reason="bad-name")
-    if unit is not None and not isinstance(unit, str):
-        raise PackError("a unit is not text", reason="bad-unit")
-    device, _, point = (prefix + name).rpartition("/")
-    return device, Point(name=point, unit=unit, value=_value(record))
-
-
-def _value(record: dict[Any, Any]) -> float | str | bool:
-    found = [label for label in (*_VALUES, VD, S) if label in record]
-    if len(found) != 1 and not (not found and BV in record):
-        raise PackError("a record has one of v, vs, vb", reason="no-value")
-    label = found[0] if found else V
-    value = record.get(label, 0)
-    if label == V and isinstance(value, int | float) and not isinstance(value, bool):
-        base = record.get(BV, 0)
-        if isinstance(base, bool) or not isinstance(base, int | float):
-            raise PackError("bv is not a number", reason="bad-value")
-        return base + value if base else value
-    if (label == VS and isinstance(value, str)) or (label == VB and isinstance(value, bool)):
-        return value
-    raise PackError("a value is not of its label's type", reason="bad-value")
-
-
-def _time_us(record: dict[Any, Any]) -> int | None:
-    """Absolute time, or None for a relative one (RFC 8428 4.5.3)."""
-    total = 0
-    for label in (BT, T):
-        seconds = record.get(label, 0)
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-            raise PackError("a time is not a number", reason="bad-time")
-        if not -_SECONDS_MAX < seconds < _SECONDS_MAX:
-            raise PackError("a time is out of range", reason="out-of-range")
-        total += _microseconds(seconds)
-    return total if total >= TIME_US_MIN else None
-
-
-def _microseconds(seconds: float) -> int:
-    whole = int(seconds)
-    return whole * 1_000_000 + round((seconds - whole) * 1_000_000)
+def _sample(draft: _Draft, places: Sequence[int]) -> Sample:
+    records = [draft.records[place] for place in places]
+    points = tuple(map(senml_record.point, records))
+    time_us, is_absolute = senml_record.time_us(records[0])
+    return Sample(
+        device=senml_record.names(records[0])[0],
+        time_us=time_us if is_absolute else None,
+        offset_us=0 if is_absolute else time_us,
+        points=points,
+    )
 
 
 def _bad(draft: _Draft, error: PackError) -> BadReading:

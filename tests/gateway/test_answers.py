@@ -6,7 +6,7 @@ import pytest
 from plantroom.gateway import answers
 from plantroom.gateway.lanes import Flight, Lanes
 from plantroom.gateway.queue_schema import AGAIN, CONFIRMED
-from plantroom.wire import cbor, senml
+from plantroom.wire import cbor, senml_record
 from plantroom.wire.envelope import Book, Note, Receipt, Refill, Span, Welcome
 from plantroom.wire.errors import StorageFullError
 
@@ -218,7 +218,9 @@ def test_what_this_gateway_has_numbered_itself_is_gone_without_asking(
     async def scenario() -> None:
         rig = make_rig()
         await rig.start()
-        unnumbered = cbor.dumps([{senml.N: "t", senml.V: 1.0, senml.BT: 1.79e9}])
+        unnumbered = cbor.dumps(
+            [{senml_record.N: "t", senml_record.V: 1.0, senml_record.BT: 1.79e9}]
+        )
         await rig.receive(lab.pack([], payload=unnumbered))
         [book] = await rig.queue.ledger()
         await rig.database.write(lambda sql: sql.execute("DELETE FROM reading") and None)

@@ -7,9 +7,11 @@ import pytest
 
 from plantroom.gateway import quarantine, tables
 from plantroom.gateway.ingress import UNDECODABLE
+from plantroom.gateway.stored import reading_from
 from plantroom.gateway.tables import Life
-from plantroom.wire import senml
-from plantroom.wire.errors import CheckFailedError
+from plantroom.wire import cbor, senml
+from plantroom.wire.errors import CheckFailedError, PackError
+from plantroom.wire.senml_record import N, T, V
 from tests.fakes.gateway_rig import FastClock
 
 LIFE = Life(incarnation=99, clock=FastClock(), random_bits=lambda bits: bits)
@@ -65,6 +67,34 @@ def test_a_replay_after_a_fix_queues_what_was_set_apart(make_rig: Any, lab: Any)
         assert (item.outcome, item.size) == ("replayed", None)
         with pytest.raises(CheckFailedError, match="replayed already"):
             await rig.database.write(partial(quarantine.replay, item=item, life=LIFE))
+
+    play(make_rig, scenario)
+
+
+def test_what_was_set_apart_without_a_key_comes_once_and_with_the_time_that_it_came_at(
+    make_rig: Any, lab: Any
+) -> None:
+    """Its good neighbours were stored when they came; a replay must not number them again."""
+    pack = [{N: "a", V: 1.0}, {N: "b", T: -60, "v": 2.0}]
+
+    async def scenario(rig: Any) -> None:
+        await rig.receive(lab.pack([], payload=cbor.dumps(pack)))
+        assert (await rig.queue.standings()).waiting.readings == 1
+        (item,) = await rig.database.read(quarantine.items)
+        left = await rig.database.read(partial(quarantine.raw, item=item))
+        assert cbor.loads(left, bytes_max=100, error=PackError) == pack[1:]
+        with pytest.raises(CheckFailedError, match="no-value"):
+            await rig.database.write(partial(quarantine.replay, item=item, life=LIFE))
+        mended = cbor.dumps([{N: "b", T: -60, V: 2.0}])  # as a newer program would read it
+        await rig.database.write(
+            lambda sql: sql.execute("UPDATE quarantine SET raw = ?", (mended,)) and None
+        )
+        assert await rig.database.write(partial(quarantine.replay, item=item, life=LIFE)) == 1
+        bodies = await rig.database.read(
+            lambda sql: [row[0] for row in sql.execute("SELECT body FROM reading ORDER BY id")]
+        )
+        assert len(bodies) == 2
+        assert reading_from(bodies[1]).time_us == item.at_us - 60_000_000
 
     play(make_rig, scenario)
 

@@ -19,7 +19,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from plantroom.lab.building import GATEWAY_ID, TRUST_DOMAIN
-from plantroom.wire import senml, tls
+from plantroom.wire import senml, senml_record, tls
 from plantroom.wire.identity import Identity
 from plantroom.wire.link import Message
 from plantroom.wire.mqtt_link import MqttLink
@@ -94,12 +94,12 @@ def is_settled(building: Building, epoch: int) -> bool:
 def bad_packs(epoch: int) -> dict[str, bytes]:
     good = senml.encode([reading(epoch, 1)])
     (record,) = cbor2.loads(good)
-    not_a_number = [{**record, senml.V: float("nan")}]
-    key_twice = b"\x81\xa2" + cbor2.dumps(senml.BN) + cbor2.dumps("a/") + good[2:4] + b"\x01"
+    not_a_number = [{**record, senml_record.V: float("nan")}]
+    key_twice = b"\x81\xa2" + cbor2.dumps(senml_record.BN) + cbor2.dumps("a/") + good[2:4] + b"\x01"
     return {
         "truncated": good[:-3],
         "not-a-number": cbor2.dumps(not_a_number),
-        "duplicate-keys": key_twice + cbor2.dumps(senml.BN) + cbor2.dumps("b/"),
+        "duplicate-keys": key_twice + cbor2.dumps(senml_record.BN) + cbor2.dumps("b/"),
         "not-cbor": b"\xff\xfe hello",
         "empty": b"",
         "trailing": good + b"\x00",

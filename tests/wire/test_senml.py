@@ -10,7 +10,25 @@ from hypothesis import strategies as st
 from plantroom.wire import cbor, senml
 from plantroom.wire.errors import PackError
 from plantroom.wire.reading import KEY_MAX, TIME_US_MIN, Point, Reading, Sample
-from plantroom.wire.senml import BN, BS, BT, BU, BV, BVER, EPOCH, MONO, SEQ, VB, VS, N, S, T, U, V
+from plantroom.wire.senml_record import (
+    BN,
+    BS,
+    BT,
+    BU,
+    BV,
+    BVER,
+    EPOCH,
+    MONO,
+    SEQ,
+    VB,
+    VD,
+    VS,
+    N,
+    S,
+    T,
+    U,
+    V,
+)
 from tests.fakes.readings import HVAC, TAKEN_AT_US, hvac_reading, readings
 
 TAKEN_AT_S = TAKEN_AT_US // 1_000_000
@@ -234,10 +252,18 @@ def test_a_numbered_reading_never_inherits_another_ones_time() -> None:
 # Packs of other makers ---------------------------------------------------------------------------
 
 
-def sample(name: str, value: Any, *, unit: str | None = None, at_s: float | None = None) -> Sample:
+def sample(
+    name: str,
+    value: Any,
+    *,
+    unit: str | None = None,
+    at_s: float | None = None,
+    offset_s: float = 0,
+) -> Sample:
     time_us = None if at_s is None else round(at_s * 1_000_000)
     points = (Point(name=name, unit=unit, value=value),)
-    return Sample(device=HVAC, time_us=time_us, points=points)
+    offset_us = round(offset_s * 1_000_000)
+    return Sample(device=HVAC, time_us=time_us, offset_us=offset_us, points=points)
 
 
 def test_a_pack_without_epoch_and_seq_gives_samples() -> None:
@@ -263,10 +289,74 @@ def test_time_offsets_make_samples_of_their_own() -> None:
     )
 
 
-@pytest.mark.parametrize("seconds", [0, -30, 2**28 - 1])
+@pytest.mark.parametrize("seconds", [0, -30, 0.25, 2**28 - 1])
 def test_a_relative_time_is_left_to_who_received_it(seconds: float) -> None:
     found = pack({BN: HVAC + "/", N: "a", T: seconds, V: 1})
-    assert found.samples == (sample("a", 1),)
+    assert found.samples == (sample("a", 1, offset_s=seconds),)
+
+
+def test_relative_times_make_samples_of_their_own() -> None:
+    """After RFC 8428 5.1.2: one point at several times before now."""
+    found = pack({BN: HVAC + "/", BT: -100, N: "a", V: 1}, {N: "a", T: 90, V: 2}, {N: "b", V: 3})
+    assert [(one.offset_us // 1_000_000, len(one.points)) for one in found.samples] == [
+        (-100, 2),
+        (-10, 1),
+    ]
+
+
+@pytest.mark.parametrize("bad", [{VD: "aGk"}, {S: 5}, {V: math.nan}, {BVER: 11, V: 1}])
+def test_a_bad_reading_without_a_key_is_set_apart_with_its_own_bytes(bad: dict[Any, Any]) -> None:
+    base = {BN: HVAC + "/", BT: TAKEN_AT_S, BU: "Cel"}
+    odd = {N: "b", T: 1} | bad
+    records = [base | {N: "a", V: 1}, {N: "c", T: 1, V: 3}, odd, {N: "a", T: 2, V: 2}]
+    if BVER in bad:
+        records[-1] |= {BVER: 10}
+    found = pack(*records)
+    assert [one.time_us for one in found.samples] == [
+        TAKEN_AT_S * 1_000_000,
+        (TAKEN_AT_S + 2) * 1_000_000,
+    ]
+    (left,) = found.bad
+    assert left.raw is not None
+    again = senml.decode(left.raw)
+    assert again.samples == ()
+    assert [(one.reason, one.raw) for one in again.bad] == [(left.reason, left.raw)]
+
+
+def test_what_was_set_apart_is_whole_once_its_rule_is_known() -> None:
+    records = [{BN: HVAC + "/", BT: TAKEN_AT_S, BU: "Cel", N: "a", V: 1}, {N: "b", T: 1, VD: "aGk"}]
+    (left,) = pack(*records).bad
+    assert left.raw is not None
+    mended = [
+        {
+            V if label == VD else label: 7 if label == VD else value
+            for label, value in record.items()
+        }
+        for record in cbor.loads(left.raw, bytes_max=1000, error=PackError)
+    ]
+    assert pack(*mended).samples == (sample("b", 7, unit="Cel", at_s=TAKEN_AT_S + 1),)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [{BN: "x/", BT: TAKEN_AT_S, "must_": 1}, {N: "a", V: 1}],
+        [{BN: "x/", BT: TAKEN_AT_S, N: "a", V: 1}, {N: "b", T: 1, V: 1, "must_": 1}],
+        [{BN: "x/", BT: TAKEN_AT_S, N: "a", V: 1}, {BN: "y/", "must_": 1}],
+    ],
+)
+def test_a_label_that_has_to_be_understood_refuses_all_that_has_no_key(records: list[Any]) -> None:
+    found = pack(*records, head(0))
+    assert [one.seq for one in found.readings] == [0]
+    assert found.samples == ()
+    assert [bad.reason for bad in found.bad] == ["unknown-label"]
+
+
+def test_a_label_that_has_to_be_understood_counts_in_a_record_without_a_value_too() -> None:
+    first = {label: value for label, value in head(0).items() if label not in {N, V}}
+    found = pack(first | {"must_": 1}, {N: "a", V: 1}, head(1))
+    assert [(bad.reason, bad.seq) for bad in found.bad] == [("unknown-label", 0)]
+    assert [one.seq for one in found.readings] == [1]
 
 
 def test_the_smallest_absolute_time_is_absolute() -> None:
