@@ -38,6 +38,7 @@ class Client:
         "expiry_s",
         "key",
         "no_local",
+        "pings",
         "session",
         "subscriptions",
         "will",
@@ -59,6 +60,7 @@ class Client:
         self.will_delay_s = 0
         self.will_due_us: int | None = None  # monotonic: its connection is lost, it waits
         self.dropped_seen = 0
+        self.pings = 0  # that are not answered
 
     def saved(self) -> SessionSaved:
         """Return what is stored of it."""

@@ -8,6 +8,7 @@ from plantroom.broker.audit import Audit
 from plantroom.broker.clients import Client, Clients
 from plantroom.broker.counters import Counters
 from plantroom.broker.doorway import Doorway
+from plantroom.broker.encode import PINGRESP
 from plantroom.broker.filters import any_matches
 from plantroom.broker.guard import Guard
 from plantroom.broker.journal import Journal
@@ -268,8 +269,34 @@ class Engine:
             connection.write_burst(b"".join(frames))
         if session.hungry:
             self.on_hungry(session)
+        else:
+            self.pong(client)
         if self.walks:
             self.walks.room(session)
+
+    def ping(self, client: Client) -> None:
+        """Answer a PINGREQ behind all that its client has asked for before.
+
+        MQTT does not demand it, but clients take PINGRESP for the end of what they wait for.
+        """
+        connection = client.connection
+
+        def answer(ok: bool) -> None:  # noqa: ARG001, FBT001 -- the journal's callback
+            if client.connection is connection:
+                client.pings += 1
+                self.flush(client)
+
+        if self.journal.idle:
+            answer(ok=True)
+        else:
+            self.journal.after(answer)
+
+    @staticmethod
+    def pong(client: Client) -> None:
+        """Send the PINGRESPs that are due [MQTT-3.12.4-1]."""
+        if client.pings and client.connection is not None:
+            client.connection.write(PINGRESP * client.pings)
+        client.pings = 0
 
     def _drop_urgent(self, session: Session) -> None:
         """QoS 0 does not wait for a client that does not read."""

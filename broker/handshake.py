@@ -252,6 +252,7 @@ class Handshake:
         if client is None or client.connection is not connection:
             return
         client.connection = None
+        client.pings = 0
         client.session.detach()
         client.ended_us = self._engine.clock.wall_us()
         self._wills.connection_lost(client)

@@ -99,6 +99,7 @@ class Journal:
         self.failing: StorageError | None = None
         self.commits = 0
         self.failures = 0
+        self._under_way = 0  # groups that are closed and not yet visible
 
     # -- what joins the group
 
@@ -142,6 +143,11 @@ class Journal:
         self.group.urgent = True
         self._enough.set()
         self._work.set()
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that came in is visible."""
+        return not (self.group or self._under_way)
 
     @property
     def deep(self) -> bool:
@@ -249,6 +255,7 @@ class Journal:
     def _cut(self) -> tuple[Group, Batch]:
         """Close the group: name receivers, number their messages, encode what is stored."""
         group, self.group = self.group, Group()
+        self._under_way += 1
         stored: list[Run] = []
         waiting: dict[int, int] = {}
         tapped = False
@@ -315,6 +322,7 @@ class Journal:
 
     def _finish(self, group: Group, tapped: bool) -> None:  # noqa: FBT001
         """Make a committed group visible."""
+        self._under_way -= 1
         for outlet, data, count, _ in group.acks:
             outlet.write(data)
             outlet.acknowledged(count)
@@ -338,6 +346,7 @@ class Journal:
 
     def _fail(self, group: Group, error: StorageError) -> None:
         """Nothing of the group happened: say so, undo, and keep what is owed."""
+        self._under_way -= 1
         self.failures += 1
         if self.failing is None:
             LOGGER.error("commit failed, publishes are refused: %s", error)

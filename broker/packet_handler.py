@@ -77,7 +77,7 @@ class PacketHandler:
             case Unsubscribe():
                 self._unsubscribe(connection, client, packet)
             case Ping():
-                connection.write(encode.PINGRESP)  # [MQTT-3.12.4-1]
+                self._engine.ping(client)
             case Disconnect():
                 self._disconnect(connection, client, packet)
             case Authenticate():

@@ -85,6 +85,7 @@ class Refill:
             found = [part for stored in runs for part in parts(stored)]
             session.load(found, end, size_bytes, self._skip(session, found))
             self._engine.flush(client)
+            self._engine.pong(client)  # one piece is what it waits for, not all of a long queue
 
         return load
 
@@ -103,6 +104,8 @@ class Refill:
             if client is not None and client.connection is not None:
                 client.connection.fail(Code.UNSPECIFIED_ERROR, "the queue cannot be read")
             return
+        if client is not None:
+            self._engine.pong(client)
         await asyncio.sleep(RETRY_S)
         self.want(session)
 

@@ -244,6 +244,44 @@ def test_unsubscribe_stops_the_messages(version: int) -> None:
     asyncio.run(scenario())
 
 
+@BOTH
+def test_ping_is_answered_behind_all_that_was_asked_for_before_it(version: int) -> None:
+    async def scenario() -> None:
+        async with running() as live:
+            raw = await live.client("r", version=version)
+            raw.publish("a/kept", retain=True, packet_id=1)
+            await raw.acknowledged(1)
+            raw.send(
+                subscribe(("a/#", 1), packet_id=2, version=version),
+                publish("a/1", packet_id=3, version=version),
+                publish("a/2", packet_id=4, qos=2, version=version),
+                b"\xc0\0",
+            )
+            seen = [first & 0xF0 for first, _ in await raw.frames(7)]
+            assert sorted(seen[:-1]) == [0x30, 0x30, 0x30, 0x40, 0x50, 0x90]
+            assert seen[-1] == 0xD0
+
+    asyncio.run(scenario())
+
+
+def test_ping_is_answered_behind_the_queue_of_a_session_that_is_resumed() -> None:
+    async def scenario() -> None:
+        async with running() as live:
+            reader = await live.client("r", clean=False)
+            await reader.subscribe(("a", 1))
+            reader.send(b"\xe0\0")
+            assert await reader.closed()
+            writer = await live.client("w")
+            for number in range(3):
+                writer.publish("a", packet_id=number + 1)
+                await writer.acknowledged(number + 1)
+            reader = await live.client("r", clean=False)
+            reader.send(b"\xc0\0")
+            assert [first for first, _ in await reader.frames(4)] == [0x32, 0x32, 0x32, 0xD0]
+
+    asyncio.run(scenario())
+
+
 def test_auth_is_a_protocol_error() -> None:
     async def scenario() -> None:
         async with running() as live:
