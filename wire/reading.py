@@ -87,7 +87,8 @@ class Sample:
 
     `device` is a SPIFFE ID as text (empty: the sender did not say). `time_us` is wall time in
     microseconds since 1970; None while the device's clock is not synchronised, and then `mono_us`,
-    microseconds since its boot, says when. `points` are ordered by name, each name once.
+    microseconds since its boot, says when; where it says neither, it was `offset_us` from its
+    arrival. `points` are ordered by name, each name once.
     """
 
     device: str
