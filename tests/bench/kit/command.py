@@ -10,6 +10,7 @@ from pathlib import Path
 from plantroom.wire.errors import PlantroomError
 from tests.bench.kit import figures, plot
 from tests.bench.kit.figures import Figure
+from tests.bench.kit.loadgen import LoadError
 from tests.bench.kit.running import StartError
 
 DISK = Path("/var/tmp")  # noqa: S108 -- memory may be mounted on /tmp, and syncs at once
@@ -41,7 +42,7 @@ def run(doc: str | None, title: str, measured: Callable[[Given], Iterable[Figure
 
     try:
         found = list(measured(Given(folder=given.folder, quick=given.quick, say=say)))
-    except (PlantroomError, StartError) as error:
+    except (PlantroomError, LoadError, StartError) as error:
         sys.stderr.write(f"bench: {error}\n")
         return 2
     if given.plot:
