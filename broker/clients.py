@@ -36,6 +36,7 @@ class Client:
         "dropped_seen",
         "ended_us",
         "expiry_s",
+        "former",
         "key",
         "no_local",
         "pings",
@@ -61,6 +62,9 @@ class Client:
         self.will_due_us: int | None = None  # monotonic: its connection is lost, it waits
         self.dropped_seen = 0
         self.pings = 0  # that are not answered
+        self.former: frozenset[int] = (
+            frozenset()
+        )  # QoS 2 ids that no connection but former ones used
 
     def saved(self) -> SessionSaved:
         """Return what is stored of it."""

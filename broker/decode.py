@@ -1,5 +1,7 @@
 """Bytes from a client to packets: pure, both versions; any bytes give a packet or a PacketError."""
 
+from collections.abc import Mapping
+
 from plantroom.broker.codes import CLIENT_CODES, Code, PacketType
 from plantroom.broker.errors import LimitError, MalformedError, ProtocolError
 from plantroom.broker.packets import (
@@ -26,9 +28,20 @@ from plantroom.broker.primitives import (
 from plantroom.broker.properties import NONE, WILL, Properties, Property, parse
 
 Frame = tuple[int, int, int]
-# The flags of every packet but PUBLISH are fixed: [MQTT-2.1.3-1], [MQTT-3.6.1-1],
-# [MQTT-3.8.1-1], [MQTT-3.10.1-1], [MQTT-3.14.1-1], [MQTT-3.15.1-1].
-_FLAGS = {PacketType.PUBREL: 2, PacketType.SUBSCRIBE: 2, PacketType.UNSUBSCRIBE: 2}
+# What clients may send beside PUBLISH, with its flags, which are fixed: [MQTT-2.1.3-1],
+# [MQTT-3.6.1-1], [MQTT-3.8.1-1], [MQTT-3.10.1-1], [MQTT-3.14.1-1], [MQTT-3.15.1-1].
+_FLAGS: Mapping[int, int] = {
+    PacketType.CONNECT: 0,
+    PacketType.PUBACK: 0,
+    PacketType.PUBREC: 0,
+    PacketType.PUBREL: 2,
+    PacketType.PUBCOMP: 0,
+    PacketType.SUBSCRIBE: 2,
+    PacketType.UNSUBSCRIBE: 2,
+    PacketType.PINGREQ: 0,
+    PacketType.DISCONNECT: 0,
+    PacketType.AUTH: 0,
+}
 
 
 def frame(data: bytes, position: int, *, packet_bytes_max: int, version: int) -> Frame | int:
@@ -71,8 +84,7 @@ def packet(header: int, data: bytes, start: int, end: int, version: int) -> Pack
     kind = header >> 4
     if kind == PacketType.PUBLISH:
         return publish(header, data, start, end, version)
-    if header & 15 != _FLAGS.get(PacketType(kind) if kind else PacketType.CONNECT, 0):
-        raise MalformedError(f"flags of packet type {kind} are wrong")
+    _check_first(kind, header & 15, version)
     if PacketType.PUBACK <= kind <= PacketType.PUBCOMP:
         return _acknowledgement(kind, data, start, end, version)
     if kind == PacketType.SUBSCRIBE:
@@ -84,11 +96,18 @@ def packet(header: int, data: bytes, start: int, end: int, version: int) -> Pack
         return Ping()
     if kind == PacketType.DISCONNECT:
         return _disconnect(data, start, end, version)
-    if kind == PacketType.AUTH and version == V5:
+    if kind == PacketType.AUTH:
         return Authenticate()
-    if kind == PacketType.CONNECT:
-        raise ProtocolError("a second CONNECT")  # [MQTT-3.1.0-2]
-    raise MalformedError(f"packet type {kind} is not for clients to send")
+    raise ProtocolError("a second CONNECT")  # [MQTT-3.1.0-2]
+
+
+def _check_first(kind: int, flags: int, version: int) -> None:
+    if kind == 0 or (kind == PacketType.AUTH and version != V5):
+        raise MalformedError(f"packet type {kind} is forbidden")
+    if kind not in _FLAGS:
+        raise ProtocolError(f"packet type {kind} is not for clients to send")
+    if flags != _FLAGS[kind]:
+        raise MalformedError(f"flags of packet type {kind} are wrong")
 
 
 def _nothing_left(position: int, end: int) -> None:
@@ -252,10 +271,16 @@ def _subscribe(data: bytes, start: int, end: int, version: int) -> Subscribe:
         # [MQTT-3.8.3-1]
         topic_filter, position = read_text(data, position, end)
         options, position = read_int(data, position, end, 1)
-        requests.append(_request(topic_filter, options, version))
+        requests.append(_request(_not_empty(topic_filter), options, version))
     if not requests:
         raise ProtocolError("SUBSCRIBE without a topic filter")  # [MQTT-3.8.3-2]
     return Subscribe(packet_id=packet_id, requests=tuple(requests), identifier=identifier)
+
+
+def _not_empty(topic_filter: str) -> str:
+    if not topic_filter:
+        raise MalformedError("topic filter is empty")  # [MQTT-4.7.3-1]
+    return topic_filter
 
 
 def _request(topic_filter: str, options: int, version: int) -> Request:
@@ -284,7 +309,7 @@ def _unsubscribe(data: bytes, start: int, end: int, version: int) -> Unsubscribe
     while position < end:
         raw, position = read_binary(data, position, end)
         # [MQTT-3.10.3-1]
-        topic_filters.append(text(raw))
+        topic_filters.append(_not_empty(text(raw)))
     if not topic_filters:
         raise ProtocolError("UNSUBSCRIBE without a topic filter")  # [MQTT-3.10.3-2]
     return Unsubscribe(packet_id=packet_id, topic_filters=tuple(topic_filters))

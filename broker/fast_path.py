@@ -258,6 +258,8 @@ def _alike(data: bytes, position: int, head: bytes, size: int, *, v5: bool) -> l
 def count_unanswered(connection: Sender, count: int) -> None:
     """Count publishes of QoS 1 that are not answered yet, and those of QoS 2 that are open.
 
+    What a former connection has left open does not count: each begins with all it may [4.9].
+
     Raises:
         LimitError: when an MQTT 5 client sends more than the receive maximum.
     """
@@ -266,7 +268,8 @@ def count_unanswered(connection: Sender, count: int) -> None:
     if connection.version != V5 or client is None:
         return
     maximum = connection.engine.limits.receive_maximum
-    if connection.unanswered + len(client.session.incoming) > maximum:  # [MQTT-3.3.4-7]
+    opened = len(client.session.incoming) - len(client.former)
+    if connection.unanswered + opened > maximum:  # [MQTT-3.3.4-7]
         raise LimitError(
             f"more than {maximum} publishes without an answer",
             limit="receive_maximum",

@@ -175,3 +175,8 @@ def _question(peer: Peer, ask: Ask) -> Question:
         qos=ask.qos,
         retain=ask.retain,
     )
+
+
+def explain(decision: Decision) -> str:
+    """Say why something was denied, with the id under which the decision is on record."""
+    return f"{decision.reason} (decision {decision.decision_id})"

@@ -14,11 +14,11 @@ from plantroom.broker.connection import Connection
 from plantroom.broker.engine import Engine
 from plantroom.broker.errors import PacketError
 from plantroom.broker.filters import check_name
-from plantroom.broker.guard import Ask
+from plantroom.broker.guard import Ask, explain
 from plantroom.broker.outgoing import Outgoing
 from plantroom.broker.packets import V5, V311, Connect
 from plantroom.broker.properties import NONE, Property
-from plantroom.broker.quotas import check_connect
+from plantroom.broker.quotas import check_connect, fits
 from plantroom.broker.runs import US_PER_S
 from plantroom.broker.wills import Wills
 from plantroom.broker.withdrawal import withdraw
@@ -54,6 +54,7 @@ class Handshake:
         connection.version = packet.version
         connection.problem_information = bool(packet.properties.get(Property.REQUEST_PROBLEM, 1))
         connection.packet_bytes_max = packet.properties.get(Property.MAXIMUM_PACKET_SIZE, 0)
+        self._set_keepalive(connection, packet)
         refusal = self._refusal(connection, packet)
         if refusal is not None:
             refuse(connection, *refusal)
@@ -84,6 +85,8 @@ class Handshake:
             return Code.QUOTA_EXCEEDED, "too many sessions"
         if engine.journal.failing is not None and self._expiry_s(packet):
             return Code.QUOTA_EXCEEDED, "storage failed"
+        if not fits(self._success(connection, packet, present=False), connection.packet_bytes_max):
+            return Code.PACKET_TOO_LARGE, "CONNACK is larger than its maximum packet size"
         return None
 
     def _will_fault(self, packet: Connect) -> tuple[int, str] | None:
@@ -109,8 +112,7 @@ class Handshake:
                 engine.counters.denied += 1
                 engine.audit.record("connect-denied", peer, topic=ask.topic, decision=decision)
                 what = f"will on {ask.topic}: " if ask.topic else ""
-                reason = f"{what}{decision.reason} (decision {decision.decision_id})"
-                return Code.NOT_AUTHORIZED, reason
+                return Code.NOT_AUTHORIZED, f"{what}{explain(decision)}"
         return None
 
     def _denied_filters(self, connection: Connection, packet: Connect) -> list[str]:
@@ -166,18 +168,13 @@ class Handshake:
         connection.accepted = True
         connection.through()
         connection.unanswered = 0
-        self._set_session(connection, packet)
+        client.former = frozenset(client.session.incoming)
         for topic_filter in denied:
             withdraw(engine.clients, engine.tree, client, topic_filter)
         engine.clients.save(client, stored=present)
         # [MQTT-3.1.2-7]
         self._wills.arm(client, packet.will, peer)
-        answer = encode.connack(
-            session_present=present,
-            code=Code.SUCCESS,
-            version=packet.version,
-            properties=self._answer_properties(connection, packet, expiry_s),
-        )
+        answer = self._success(connection, packet, present=present)
         connection.stop()  # [MQTT-3.2.0-1]: what comes behind CONNECT waits until it is answered
         engine.journal.after(self._greeter(connection, client, packet, answer))
 
@@ -211,8 +208,8 @@ class Handshake:
 
         return greet
 
-    def _set_session(self, connection: Connection, packet: Connect) -> None:
-        """Apply what CONNECT says about the connection."""
+    def _set_keepalive(self, connection: Connection, packet: Connect) -> None:
+        """Apply the keep-alive that CONNECT says, or the longest that is served."""
         maximum = self._engine.limits.keepalive_s_max
         keepalive_s = packet.keepalive_s
         if packet.version == V5 and maximum and not 0 < keepalive_s <= maximum:
@@ -220,12 +217,19 @@ class Handshake:
         # [MQTT-3.2.2-22]
         connection.keepalive_us = keepalive_s * _KEEPALIVE_US
 
-    def _answer_properties(
-        self, connection: Connection, packet: Connect, expiry_s: int
-    ) -> dict[int, Any]:
+    def _success(self, connection: Connection, packet: Connect, *, present: bool) -> bytes:
+        """Return the CONNACK that accepts."""
+        return encode.connack(
+            session_present=present,
+            code=Code.SUCCESS,
+            version=packet.version,
+            properties=self._answer_properties(connection, packet),
+        )
+
+    def _answer_properties(self, connection: Connection, packet: Connect) -> dict[int, Any]:
         if packet.version != V5:
             return {}
-        limits = self._engine.limits
+        limits, expiry_s = self._engine.limits, self._expiry_s(packet)
         answer: dict[int, Any] = {
             Property.RECEIVE_MAXIMUM: limits.receive_maximum,
             Property.MAXIMUM_PACKET_SIZE: limits.packet_bytes_max,
@@ -270,10 +274,10 @@ def refuse(connection: Connection, code: int, reason: str) -> None:
     connection.engine.audit.record("refused", connection.peer, reason=reason)
     # [MQTT-3.2.2-19]
     told = encode.reason_properties(connection.told(reason)) if connection.version == V5 else NONE
-    connection.write(
-        encode.connack(
-            session_present=False, code=code, version=connection.version, properties=told
-        )
+    answer = encode.connack(
+        session_present=False, code=code, version=connection.version, properties=told
     )
+    if fits(answer, connection.packet_bytes_max):
+        connection.write(answer)
     # [MQTT-3.1.3-8], [MQTT-3.1.4-6], [MQTT-4.13.2-1]
     connection.close()

@@ -1,18 +1,18 @@
 """What the broker does with each packet of a connected client: the plain path."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from plantroom.broker import encode
-from plantroom.broker.clients import Client, subscription_limit
+from plantroom.broker.clients import Client
 from plantroom.broker.codes import Code, PacketType
 from plantroom.broker.connection import Connection
 from plantroom.broker.engine import Engine
-from plantroom.broker.errors import LimitError, PacketError, ProtocolError
+from plantroom.broker.errors import PacketError, ProtocolError
 from plantroom.broker.fast_path import count_unanswered
-from plantroom.broker.filters import SHARE, check_name, filter_fault
-from plantroom.broker.guard import Ask
+from plantroom.broker.filters import check_name
+from plantroom.broker.guard import Ask, explain
 from plantroom.broker.handshake import Handshake
 from plantroom.broker.packets import (
     V5,
@@ -22,16 +22,18 @@ from plantroom.broker.packets import (
     Packet,
     Ping,
     Publish,
-    Request,
     Subscribe,
     Unsubscribe,
 )
 from plantroom.broker.properties import Property
-from plantroom.broker.quotas import check_filter, check_filters, check_user_properties
+from plantroom.broker.quotas import check_user_properties
 from plantroom.broker.sink import IncomingSaved, ReleasedSaved
-from plantroom.broker.tree import Grant
+from plantroom.broker.subscriptions import Subscriptions
 from plantroom.broker.wills import Wills
 from plantroom.wire.policy import Decision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _ANSWERS = {1: PacketType.PUBACK, 2: PacketType.PUBREC}
 
@@ -43,6 +45,7 @@ class PacketHandler:
         self._engine = engine
         self._wills = wills
         self._handshake = Handshake(engine, wills)
+        self._subscriptions = Subscriptions(engine)
         self.on_suspend: Callable[[Connection], None] = lambda connection: None  # noqa: ARG005
 
     def suspend(self, connection: Connection) -> None:
@@ -73,9 +76,9 @@ class PacketHandler:
             case Acknowledgement():
                 self._acknowledgement(connection, client, packet)
             case Subscribe():
-                self._subscribe(connection, client, packet)
+                self._subscriptions.subscribe(connection, client, packet)
             case Unsubscribe():
-                self._unsubscribe(connection, client, packet)
+                self._subscriptions.unsubscribe(connection, client, packet)
             case Ping():
                 self._engine.ping(client)
             case Disconnect():
@@ -216,6 +219,8 @@ class PacketHandler:
             known = number in session.incoming
             # [MQTT-4.3.3-12], [MQTT-4.3.2-5]
             session.incoming.discard(number)
+            if number in client.former:
+                client.former -= {number}
             if known and session.durable:
                 journal.change(IncomingSaved(sid=session.sid, packet_id=number, open=False))
             code = Code.SUCCESS if known else Code.PACKET_IDENTIFIER_NOT_FOUND
@@ -234,6 +239,8 @@ class PacketHandler:
         session, journal = client.session, self._engine.journal
         number = packet.packet_id
         if not session.awaits(number):
+            if packet.code >= Code.UNSPECIFIED_ERROR:  # 4.3.3: nothing more is to come
+                return
             answer = encode.acknowledgement(
                 PacketType.PUBREL,
                 number,
@@ -251,112 +258,6 @@ class PacketHandler:
         answer = encode.acknowledgement(PacketType.PUBREL, number, connection.version)
         journal.acknowledge(connection, answer, count=0)
 
-    # -- SUBSCRIBE, UNSUBSCRIBE
-
-    def _subscribe(self, connection: Connection, client: Client, packet: Subscribe) -> None:
-        engine = self._engine
-        check_filters(len(packet.requests), engine.limits)
-        faults = [self._fault(request.topic_filter) for request in packet.requests]
-        asks = [
-            Ask("subscribe", request.topic_filter, request.qos)
-            for request, fault in zip(packet.requests, faults, strict=True)
-            if fault is None
-        ]
-        decisions = iter(engine.guard.ask_all(connection.peer, asks))
-        codes: list[int] = []
-        reasons: list[str] = []
-        granted: list[tuple[Request, bool]] = []
-        for request, fault in zip(packet.requests, faults, strict=True):
-            if fault is not None:
-                code, reason = int(Code.TOPIC_FILTER_INVALID), fault
-            else:
-                code, reason = self._check(connection, client, request, next(decisions))
-            if not reason:
-                granted.append((request, self._grant(client, request, packet.identifier)))
-            else:
-                reasons.append(f"{request.topic_filter}: {reason}")
-            codes.append(code)
-        text = connection.told("; ".join(reasons), beside_bytes=len(codes))
-
-        def answer(ok: bool) -> None:  # noqa: FBT001 -- the journal's callback
-            final = codes if ok else [max(code, Code.UNSPECIFIED_ERROR) for code in codes]
-            connection.write(
-                encode.suback(packet.packet_id, final, connection.version, reason=text)
-            )
-
-        # [MQTT-3.8.4-1], [MQTT-3.8.4-5]
-        engine.journal.after(answer)
-        for request, wants in granted:
-            if wants:
-                grant = client.subscriptions[request.topic_filter]
-                engine.walks.begin(client.session, request.topic_filter, grant)
-
-    def _fault(self, topic_filter: str) -> str | None:
-        """Say what is wrong with a topic filter, or None."""
-        try:
-            check_filter(topic_filter, self._engine.limits)
-        except LimitError as error:
-            self._engine.counters.hit(error.limit)
-            return f"topic filter is {error}"
-        return filter_fault(topic_filter)
-
-    def _check(
-        self, connection: Connection, client: Client, request: Request, decision: Decision
-    ) -> tuple[int, str]:
-        """Return the code for one filter, and what to say if it is refused."""
-        engine, topic_filter = self._engine, request.topic_filter
-        if decision.allow is not True:
-            engine.counters.denied += 1
-            self._engine.audit.record(
-                "subscribe-denied", connection.peer, topic=topic_filter, decision=decision
-            )
-            return Code.NOT_AUTHORIZED, explain(decision)
-        limit = subscription_limit(client, topic_filter, engine.tree, engine.limits)
-        if limit:
-            engine.counters.hit(limit)
-            self._engine.audit.record(
-                "subscribe-refused", connection.peer, reason="limit", topic=topic_filter
-            )
-            return Code.QUOTA_EXCEEDED, "too many subscriptions"
-        # [MQTT-3.8.4-7]
-        return request.qos, ""
-
-    def _grant(self, client: Client, request: Request, identifier: int) -> bool:
-        """Subscribe to one filter; return whether it is to get retained messages."""
-        grant = Grant(
-            qos=request.qos,
-            retain_as_published=request.retain_as_published,
-            no_local=request.no_local,
-            identifiers=(identifier,) if identifier else (),
-        )
-        new = self._engine.clients.subscribe(client, request.topic_filter, grant)
-        # 3.8.3.1: handling 2 sends none, 1 only to a new subscription; shared ones get none
-        # [MQTT-3.3.1-9], [MQTT-3.3.1-10], [MQTT-3.3.1-11]
-        wants = request.retain_handling == 0 or (request.retain_handling == 1 and new)
-        return wants and not request.topic_filter.startswith(SHARE)
-
-    def _unsubscribe(self, connection: Connection, client: Client, packet: Unsubscribe) -> None:
-        check_filters(len(packet.topic_filters), self._engine.limits)
-        codes: list[int] = []
-        for topic_filter in packet.topic_filters:
-            if self._fault(topic_filter) is not None:
-                codes.append(Code.TOPIC_FILTER_INVALID)
-            # [MQTT-3.10.4-2], [MQTT-3.10.4-3]
-            elif self._engine.clients.unsubscribe(client, topic_filter):  # [MQTT-3.10.4-1]
-                codes.append(Code.SUCCESS)
-            else:
-                codes.append(Code.NO_SUBSCRIPTION_EXISTED)
-        # [MQTT-3.10.4-6], [MQTT-2.2.1-6]
-        answer = encode.unsuback(packet.packet_id, codes, connection.version)
-        self._engine.journal.after(self._write(connection, answer))  # [MQTT-3.10.4-4]
-
-    @staticmethod
-    def _write(connection: Connection, data: bytes) -> Callable[[bool], None]:
-        def write(ok: bool) -> None:  # noqa: ARG001, FBT001 -- the journal's callback
-            connection.write(data)
-
-        return write
-
     # -- DISCONNECT
 
     def _disconnect(self, connection: Connection, client: Client, packet: Disconnect) -> None:
@@ -368,7 +269,11 @@ class PacketHandler:
         if packet.code == Code.SUCCESS:
             self._wills.cancel(client)
         self._engine.audit.record("left", connection.peer, level=logging.INFO)
-        connection.close()  # [MQTT-3.14.4-1]
+        if self._engine.journal.idle:
+            connection.close()  # [MQTT-3.14.4-1]
+        else:  # behind the answers to what it had sent before
+            connection.stop()
+            self._engine.journal.after(lambda ok: connection.close())  # noqa: ARG005
 
 
 def _resolve(connection: Connection, message: Publish, maximum: int) -> Publish:
@@ -382,10 +287,5 @@ def _resolve(connection: Connection, message: Publish, maximum: int) -> Publish:
         return message
     topic = connection.aliases.get(alias)
     if topic is None:
-        raise ProtocolError(f"topic alias {alias} is unknown", code=Code.TOPIC_ALIAS_INVALID)
+        raise ProtocolError(f"topic alias {alias} is unknown")  # 3.3.2.3.4
     return replace(message, topic=topic)
-
-
-def explain(decision: Decision) -> str:
-    """Say why something was denied, with the id under which the decision is on record."""
-    return f"{decision.reason} (decision {decision.decision_id})"

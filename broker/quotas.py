@@ -67,3 +67,8 @@ def check_filter(topic_filter: str, limits: BrokerLimits) -> None:
         LimitError: when it is too long or too deep.
     """
     check_size(split_share(topic_filter)[1], limits)
+
+
+def fits(data: bytes, packet_bytes_max: int) -> bool:
+    """Say whether a client takes a packet of this size; 0: any [MQTT-3.1.2-24]."""
+    return not packet_bytes_max or len(data) <= packet_bytes_max

@@ -115,7 +115,8 @@ class Wills:
             settle(decision)
 
     def _publish(self, origin: Origin, will: Publish) -> None:
-        self._engine.publish(origin, will)
+        # Its own no-local subscriptions may have outlived the connection [MQTT-3.8.3-3].
+        self._engine.publish(origin, will, client=self._engine.clients.by_sid(origin.sid))
         self._forget(origin.sid)
 
     def _forget(self, sid: int) -> None:

@@ -93,7 +93,9 @@ def test_sizes_are_checked_before_the_body_is_there() -> None:
         (b"\xa2\x02\x00\x01", ProtocolError),  # no filter
         (b"\xc0\x01\x00", MalformedError),  # PINGREQ with a body
         (b"\x00\x00", MalformedError),
-        (b"\x20\x00", MalformedError),  # CONNACK from a client
+        (b"\xa2\x04\x00\x01\x00\x00", MalformedError),  # an empty filter
+        (b"\x82\x05\x00\x01\x00\x00\x00", MalformedError),
+        (b"\x20\x00", ProtocolError),  # CONNACK from a client
         (b"\xf0\x00", MalformedError),  # AUTH in 3.1.1
     ],
 )

@@ -106,6 +106,22 @@ def test_takeover_closes_the_old_connection(*, clean: bool) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("most", [3, 5, 13])
+def test_connack_that_is_too_large_for_the_client_is_not_sent(most: int) -> None:
+    # [MQTT-3.1.2-24]
+    async def scenario() -> None:
+        async with running() as live:
+            here = await live.client("c", version=5)
+            raw = await live.open()
+            raw.send(connect("c", version=5, properties={Property.MAXIMUM_PACKET_SIZE: most}))
+            if most >= 5:
+                assert await raw.frame() == (0x20, bytes((0, Code.PACKET_TOO_LARGE, 0)))
+            assert await raw.closed()
+            assert await here.silent(), "not taken over"
+
+    asyncio.run(scenario())
+
+
 def test_session_present_is_told_only_when_there_is_one() -> None:
     async def scenario() -> None:
         async with running() as live:

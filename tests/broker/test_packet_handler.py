@@ -8,6 +8,7 @@ import pytest
 
 from plantroom.broker.codes import Code
 from plantroom.broker.memory import MemorySink
+from plantroom.broker.properties import Property
 from plantroom.broker.settings import BrokerLimits
 from tests.broker.harness import (
     Rules,
@@ -16,7 +17,6 @@ from tests.broker.harness import (
     running,
     subscribe,
     text,
-    unsubscribe,
 )
 
 BOTH = pytest.mark.parametrize("version", [4, 5])
@@ -206,45 +206,6 @@ def test_denied_publish_of_mqtt_3_closes_the_connection(qos: int) -> None:
 
 
 @BOTH
-def test_denied_subscription_is_told_and_others_are_granted(version: int) -> None:
-    async def scenario() -> None:
-        rules = Rules(lambda question: question.topic == "secret/#")
-        async with running(decisions=rules) as live:
-            raw = await live.client("r", version=version)
-            codes = await raw.subscribe(("secret/#", 1), ("open/#", 1))
-            assert codes == bytes((Code.NOT_AUTHORIZED if version == 5 else 0x80, 1))
-
-    asyncio.run(scenario())
-
-
-def test_invalid_filter_is_refused_by_its_own_code() -> None:
-    async def scenario() -> None:
-        async with running() as live:
-            raw = await live.client("r", version=5)
-            codes = await raw.subscribe(("a/#/b", 1), ("a+", 1), ("fine", 1))
-            assert codes == bytes((Code.TOPIC_FILTER_INVALID, Code.TOPIC_FILTER_INVALID, 1))
-
-    asyncio.run(scenario())
-
-
-@BOTH
-def test_unsubscribe_stops_the_messages(version: int) -> None:
-    async def scenario() -> None:
-        async with running() as live:
-            raw = await live.client("r", version=version)
-            await raw.subscribe(("a", 1))
-            raw.send(unsubscribe(["a", "never"], packet_id=4, version=version))
-            first, body = await raw.frame()
-            assert first == 0xB0
-            assert body == (b"\0\4" if version == 4 else b"\0\4\0\0\x11")
-            raw.publish("a")
-            await raw.acknowledged()
-            assert await raw.silent()
-
-    asyncio.run(scenario())
-
-
-@BOTH
 def test_ping_is_answered_behind_all_that_was_asked_for_before_it(version: int) -> None:
     async def scenario() -> None:
         async with running() as live:
@@ -282,6 +243,63 @@ def test_ping_is_answered_behind_the_queue_of_a_session_that_is_resumed() -> Non
     asyncio.run(scenario())
 
 
+@BOTH
+def test_what_came_before_a_goodbye_is_answered(version: int) -> None:
+    async def scenario() -> None:
+        async with running() as live:
+            watcher = await live.client("w", version=version)
+            await watcher.subscribe(("a", 1))
+            raw = await live.client("r", version=version, will=("a", b"will", 0, False))
+            raw.send(
+                subscribe(("b", 1), version=version),
+                publish("a", packet_id=7, version=version),
+                b"\xe0\0",
+                publish("a", b"too late", packet_id=8, version=version),
+            )
+            assert sorted(first for first, _ in await raw.frames(2)) == [0x40, 0x90]
+            assert await raw.closed()
+            assert (await watcher.frame())[0] == 0x32
+            assert await watcher.silent()
+
+    asyncio.run(scenario())
+
+
+def test_pubrec_that_is_unknown_is_released_unless_it_is_an_error() -> None:
+    async def scenario() -> None:
+        async with running() as live:
+            raw = await live.client("r", version=5)
+            raw.send(b"\x50\3\0\7\x80", b"\x50\2\0\x08")
+            assert await raw.frame() == (0x62, b"\0\x08\x92")
+            assert await raw.silent()
+
+    asyncio.run(scenario())
+
+
+def test_what_a_former_connection_left_open_does_not_count_against_the_receive_maximum() -> None:
+    async def scenario() -> None:
+        limits = BrokerLimits(receive_maximum=2, sys_interval_s=0.0)
+        properties = {Property.SESSION_EXPIRY: 100}
+        async with running(limits=limits) as live:
+            raw = await live.client("r", version=5, properties=properties)
+            for number in (1, 2):
+                raw.publish("a", qos=2, packet_id=number)
+                assert await raw.frame() == (0x50, number.to_bytes(2, "big"))
+            raw.cut()
+            raw = await live.client("r", version=5, clean=False, properties=properties)
+            raw.publish("a", packet_id=3)
+            await raw.acknowledged(3)
+            raw.send(b"\x62\2\0\1")
+            assert await raw.frame() == (0x70, b"\0\1")
+            for number in (4, 5):
+                raw.publish("a", qos=2, packet_id=number)
+                assert await raw.frame() == (0x50, number.to_bytes(2, "big"))
+            raw.publish("a", qos=2, packet_id=6)
+            first, body = await raw.frame()
+            assert (first, body[0]) == (0xE0, Code.RECEIVE_MAXIMUM_EXCEEDED)
+
+    asyncio.run(scenario())
+
+
 def test_auth_is_a_protocol_error() -> None:
     async def scenario() -> None:
         async with running() as live:
@@ -289,17 +307,6 @@ def test_auth_is_a_protocol_error() -> None:
             raw.send(packet(0xF0, b""))
             first, body = await raw.frame()
             assert (first, body[0]) == (0xE0, Code.PROTOCOL_ERROR)
-
-    asyncio.run(scenario())
-
-
-def test_subscriptions_have_a_limit() -> None:
-    async def scenario() -> None:
-        limits = BrokerLimits(session_subscriptions_max=2, sys_interval_s=0.0)
-        async with running(limits=limits) as live:
-            raw = await live.client("r", version=5)
-            codes = await raw.subscribe(("a", 0), ("b", 0), ("c", 0), ("a", 1))
-            assert codes == bytes((0, 0, Code.QUOTA_EXCEEDED, 1))
 
     asyncio.run(scenario())
 

@@ -232,7 +232,7 @@ def test_aliases_end_with_their_connection() -> None:
             raw.cut()
             raw = await live.client("c", **keeping(5))
             raw.publish("", qos=0, properties={Property.TOPIC_ALIAS: 1})
-            assert (await raw.frame())[1][0] == 0x94
+            assert (await raw.frame())[1][0] == 0x82
 
     asyncio.run(scenario())
 

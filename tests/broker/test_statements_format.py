@@ -66,7 +66,7 @@ V5_ONLY = {
     # [MQTT-3.3.2-8], [MQTT-3.3.2-12]: how far aliases go
     "alias 0": (publish("a", version=5, properties={Property.TOPIC_ALIAS: 0}), 0x94),
     "alias beyond": (publish("a", version=5, properties={Property.TOPIC_ALIAS: 17}), 0x94),
-    "alias unknown": (publish("", version=5, properties={Property.TOPIC_ALIAS: 3}), 0x94),
+    "alias unknown": (publish("", version=5, properties={Property.TOPIC_ALIAS: 3}), 0x82),
     # [MQTT-3.3.2-13], [MQTT-3.3.2-14], [MQTT-3.3.2-19], [MQTT-1.5.7-1], [MQTT-1.5.5-1]
     "response topic #": (
         publish("a", version=5, properties={Property.RESPONSE_TOPIC: "a/#"}),

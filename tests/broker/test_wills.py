@@ -200,3 +200,21 @@ def test_policy_is_asked_about_the_wills_that_outlive_the_broker() -> None:
             await until(lambda: not sink._wills)
 
     asyncio.run(scenario())
+
+
+def test_will_does_not_come_back_to_a_client_that_does_not_want_its_own() -> None:
+    # [MQTT-3.8.3-3]
+    async def scenario() -> None:
+        async with running() as live:
+            properties = {Property.SESSION_EXPIRY: 100}
+            watcher = await live.client("w")
+            await watcher.subscribe(("gone/#", 1))
+            will = ("gone/c", b"x", 1, False)
+            raw = await live.client("c", version=5, properties=properties, will=will)
+            assert await raw.subscribe(("gone/#", 0b101)) == b"\1"
+            raw.cut()
+            assert (await watcher.frame())[0] == 0x32
+            raw = await live.client("c", version=5, clean=False, properties=properties)
+            assert await raw.silent()
+
+    asyncio.run(scenario())
