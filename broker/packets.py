@@ -8,7 +8,7 @@ V311 = 4
 V5 = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: that would be most of what one costs
 class Publish:
     """PUBLISH, in either direction; `packet_id` is 0 at QoS 0."""
 

@@ -35,10 +35,13 @@ def read_int(data: bytes, position: int, end: int, size: int) -> tuple[int, int]
 
 def read_binary(data: bytes, position: int, end: int) -> tuple[bytes, int]:
     """Read a two-byte length and that many bytes."""
-    length, position = read_int(data, position, end, 2)
-    if position + length > end:
+    start = position + 2
+    if start > end:
+        raise MalformedError("integer is cut short")
+    stop = start + (data[position] << 8 | data[position + 1])
+    if stop > end:
         raise MalformedError("field is longer than its packet")
-    return data[position : position + length], position + length
+    return data[start:stop], stop
 
 
 def read_text(data: bytes, position: int, end: int) -> tuple[str, int]:

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from plantroom.broker.errors import PacketError
 from plantroom.broker.packets import V5, V311, Publish
@@ -30,9 +31,10 @@ _SEALED = 0x53
 _TAPPED, _COPYABLE, _RETAINED = 1, 2, 4
 _QOS_SHIFT = 4
 _AS_PUBLISHED = 4
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: that would be most of what one costs
 class Arrived:
     """A message on a tapped topic, as it came in."""
 
@@ -243,6 +245,7 @@ def arrivals(data: bytes, skip: int = 0) -> Iterator[Arrived]:
         messages = _parse(run)[skip:]
         skip = 0
         for message in messages:
+            properties = message.properties
             yield Arrived(
                 topic=message.topic,
                 payload=message.payload,
@@ -252,6 +255,6 @@ def arrivals(data: bytes, skip: int = 0) -> Iterator[Arrived]:
                 spiffe_id=run.origin.publisher,
                 client_id=run.origin.client_id,
                 session=run.origin.sid,
-                content_type=message.properties.get(Property.CONTENT_TYPE),
-                user=dict(message.properties.get(Property.USER, ())),
+                content_type=properties.get(Property.CONTENT_TYPE) if properties else None,
+                user=dict(properties.get(Property.USER, ())) if properties else _NOTHING,
             )

@@ -85,7 +85,6 @@ def device_id(trust_domain: str, device: str) -> str:
     return f"spiffe://{trust_domain}/agent/{device}"
 
 
-@functools.lru_cache(maxsize=4096)
 def telemetry_device(topic: str) -> str | None:
     """Return the device level of a telemetry topic, None for any other topic."""
     try:
@@ -95,9 +94,18 @@ def telemetry_device(topic: str) -> str | None:
     return parsed.names[0] if parsed.pattern == TELEMETRY else None
 
 
+@functools.lru_cache(maxsize=4096)
+def _device_of(topic: str, trust_domain: str) -> str | None:
+    level = telemetry_device(topic)
+    return None if level is None else device_id(trust_domain, level)
+
+
 def claim_of(user: Mapping[str, str]) -> tuple[int, int, int] | None:
     """Parse the `range` property `epoch/first/last`; None when it is absent or makes no sense."""
-    parts = user.get("range", "").split("/")
+    said = user.get("range")
+    if said is None:
+        return None
+    parts = said.split("/")
     if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
         return None
     if any(len(part) > 16 for part in parts):
@@ -121,10 +129,10 @@ def given_of(user: Mapping[str, str]) -> tuple[bytes, ...]:
 
 def read(arrival: Arrival, trust_domain: str) -> Intake | None:
     """Read one message; None when its topic is not telemetry."""
-    level = telemetry_device(arrival.topic)
-    if level is None:
+    device = _device_of(arrival.topic, trust_domain)
+    if device is None:
         return None
-    intake = Intake(device_id(trust_domain, level), claim=claim_of(arrival.user))
+    intake = Intake(device, claim=claim_of(arrival.user))
     payload = arrival.payload
     if payload and payload[0] >> 5 == _MAP:
         _read_notes(intake, payload)

@@ -15,13 +15,25 @@ Migrations = Mapping[str, Sequence[str]]
 BUSY_TIMEOUT_S = 5.0
 
 
-@contextlib.contextmanager
-def translated(path: Path) -> Iterator[None]:
+class _Translated:
+    """Turns errors within its block; no generator, since every transaction has some of these."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        if isinstance(error, sqlite3.Error):
+            raise _translate(error, self._path) from error
+
+
+def translated(path: Path) -> contextlib.AbstractContextManager[None]:
     """Turn SQLite's errors into ours, each with what the operator can do."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _translate(error, path) from error
+    return _Translated(path)
 
 
 def set_aside(path: Path, stamp: str) -> Path:
@@ -84,8 +96,9 @@ def connect(
             _enter_wal(connection)
             connection.execute(f"PRAGMA synchronous={synchronous}")
             connection.execute("PRAGMA foreign_keys=ON")
-            # Some builds write zeros over all that is deleted: twice the writes of a queue.
-            connection.execute("PRAGMA secure_delete=OFF")
+            # Some builds write zeros over all that is deleted: twice the writes of a queue. Here
+            # only where the page is written anyway.
+            connection.execute("PRAGMA secure_delete=FAST")
             _migrate(connection, migrations, path)
         except BaseException:
             connection.close()
