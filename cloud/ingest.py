@@ -162,9 +162,10 @@ class Ingest:
             incarnation=hello.incarnation, number=hello.number, lane="backfill", heads=heads
         )
         delivery = Delivery(site=place[0], gateway=place[1], batch=batch, received_us=received_us)
-        committed = await self._store.commit([delivery])
-        store_id, commit = committed.receipts[0].store_id, committed.receipts[0].commit
-        if hello.store_id == store_id and hello.commit >= commit:
+        is_known = await self._store.knows(hello.commit, hello.heard)
+        receipt = (await self._store.commit([delivery])).receipts[0]
+        store_id, commit = receipt.store_id, receipt.commit
+        if store_id in hello.former or (hello.store_id == store_id and not is_known):
             answers.append(await self._restored(place, hello, commit))
             store_id = self._store.store_id
         self._commit = commit
@@ -175,7 +176,9 @@ class Ingest:
         )
         answers += [
             _answer(place, "receipt/{gateway}", welcome)
-            for welcome in welcoming.welcomes(hello, books, store_id=store_id, commit=commit)
+            for welcome in welcoming.welcomes(
+                hello, books, store_id=store_id, commit=commit, branch=receipt.branch
+            )
         ]
         if refill is not None:
             answers.append(_answer(place, "refill/{gateway}", refill))
@@ -192,15 +195,16 @@ class Ingest:
         return [book for book in books if self._belongs(book.spiffe_id, place[0])]
 
     async def _restored(self, place: Place, hello: Hello, commit: int) -> Message:
-        """Take a new name: a gateway has heard of commits that this store has never made."""
+        """Take a new name: a gateway has heard of a commit, or a name, that came after this."""
         former = self._store.store_id
         await self._store.renew()
         self.counts["restored"] += 1
         return self._cry(
             place,
             RESTORED,
-            f"the store {former} was restored from a backup: it is at commit {commit}, its gateway"
-            f" has heard of {hello.commit}; it is {self._store.store_id} now, and is refilled",
+            f"the store {former} was restored from a backup: it is at commit {commit}, and has"
+            f" never made all that its gateway has heard of, up to {hello.commit} of"
+            f" {hello.store_id}; it is {self._store.store_id} now, and is refilled",
         )
 
     def _watch_lives(self, place: Place, incarnation: int) -> list[Message]:

@@ -4,11 +4,18 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from plantroom.cloud import book_tables, readback, retention, verifying, verifying_books
+from plantroom.cloud import (
+    book_tables,
+    branches,
+    readback,
+    retention,
+    verifying,
+    verifying_books,
+)
 from plantroom.cloud.membership import belongs_by_name
 from plantroom.cloud.readback import value_of
 from plantroom.cloud.store import (
@@ -72,6 +79,10 @@ class SqliteStore:
     async def renew(self) -> None:
         """Take a new name; see `Store`."""
         self._store_id = await self._database.write(_renew)
+
+    async def knows(self, commit: int, heard: Mapping[str, int]) -> bool:
+        """Look for commits in this store's history; see `Store`."""
+        return await self._database.read(lambda c: branches.knows(c, commit, heard))
 
     async def retire(self, now_us: int, keep_us: int) -> int:
         """Let go what is beyond retention; see `Store`."""

@@ -152,6 +152,13 @@ class Store(Protocol):
         """Take a new `store_id`: this store was restored from a backup, and gateways send again."""
         ...
 
+    async def knows(self, commit: int, heard: Mapping[str, int]) -> bool:
+        """Say whether this store has made so many commits, and those of the branches `heard`.
+
+        Whoever opens a store to write begins a branch, with a name that receipts say.
+        """
+        ...
+
     async def retire(self, now_us: int, keep_us: int) -> int:
         """Let some of what was taken longer ago go, by segments; return how many readings.
 

@@ -3,7 +3,8 @@
 `r` holds the values: bucketed by hour, all but the value in the key, so that neighbours in time lie
 together and nothing is stored twice. What has no time yet lies in bucket -1, its `ts` being the
 time since the device's boot. `arrival` says of each run of neighbours when it was received, and
-where in time it lies; `book`, `span`, `digest`, `note`, `quarantine` are the ledger.
+where in time it lies; `book`, `span`, `digest`, `note`, `quarantine` are the ledger; `branch` is
+the history of the file itself.
 """
 
 from typing import Final
@@ -131,4 +132,6 @@ ALTER TABLE note ADD COLUMN seal INTEGER;
 ALTER TABLE quarantine ADD COLUMN seal INTEGER;
 """
 
-MIGRATIONS: Final = {"store": (_FIRST, _QUARANTINE_ENDS, _SEALS)}
+_BRANCHES: Final = "CREATE TABLE branch(first INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);"
+
+MIGRATIONS: Final = {"store": (_FIRST, _QUARANTINE_ENDS, _SEALS, _BRANCHES)}

@@ -9,7 +9,7 @@ RANGES_PER_ANSWER = 5000
 
 
 def welcomes(
-    hello: Hello, books: Iterable[StoredBook], *, store_id: str, commit: int
+    hello: Hello, books: Iterable[StoredBook], *, store_id: str, commit: int, branch: str = ""
 ) -> Iterator[Welcome]:
     """Answer with the store's side of the hello's books, in parts of a bounded size.
 
@@ -23,19 +23,23 @@ def welcomes(
         part.append(_book(asked, book))
         weight += 1 + len(part[-1].ranges) + len(part[-1].digests)
         if weight >= RANGES_PER_ANSWER:
-            yield _welcome(hello, part, store_id, commit)
+            yield _welcome(hello, part, store_id, commit, branch)
             part, weight = [], 0
     if part or not hello.books:
-        yield _welcome(hello, part, store_id, commit)
+        yield _welcome(hello, part, store_id, commit, branch)
 
 
-def _welcome(hello: Hello, books: Sequence[Book], store_id: str, commit: int) -> Welcome:
+def _welcome(
+    hello: Hello, books: Sequence[Book], store_id: str, commit: int, branch: str
+) -> Welcome:
     return Welcome(
         incarnation=hello.incarnation,
         number=hello.number,
         store_id=store_id,
         commit=commit,
         books=tuple(books),
+        branch=branch,
+        knows=hello.heard if hello.store_id == store_id else {},
     )
 
 

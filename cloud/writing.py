@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from plantroom.cloud import book_tables, readback
+from plantroom.cloud import book_tables, branches, readback
 from plantroom.cloud.note_tables import NoteTables
 from plantroom.cloud.placing import Placing, Series
 from plantroom.cloud.quarantine import Quarantine
@@ -42,7 +42,7 @@ class _Tally:
             for first, last in runs(reading.seq for reading in readings):
                 ranges.add(first, last)
 
-    def receipt(self, batch: Batch, store_id: str, commit: int) -> Receipt:
+    def receipt(self, batch: Batch, store_id: str, commit: int, branch: str = "") -> Receipt:
         """Make the answer to its batch."""
         return Receipt(
             incarnation=batch.incarnation,
@@ -56,6 +56,7 @@ class _Tally:
             ),
             quarantined=tuple(self.quarantined),
             notes=tuple(self.notes),  # type: ignore[arg-type] # (author, life, number)
+            branch=branch,
         )
 
 
@@ -67,6 +68,7 @@ class Writer:
         self._series = Series()
         self._quarantine = Quarantine(raw_bytes_max)
         self._notes = NoteTables(self._series)
+        self._branch = ""
 
     def forget(self) -> None:
         """Forget ids: the transaction that may have made them was rolled back."""
@@ -78,9 +80,10 @@ class Writer:
         store_id, commit = connection.execute(
             "UPDATE store SET commits = commits + 1 RETURNING store_id, commits"
         ).fetchone()
+        self._branch = branches.keep(connection, self._branch, commit)
         act = _Act(connection)
         receipts = [
-            self._deliver(act, delivery).receipt(delivery.batch, store_id, commit)
+            self._deliver(act, delivery).receipt(delivery.batch, store_id, commit, self._branch)
             for delivery in deliveries
         ]
         return Committed(

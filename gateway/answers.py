@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, Literal, NamedTuple
 
-from plantroom.gateway import books, tables
+from plantroom.gateway import books, store_known, tables
 from plantroom.gateway.ingress import REUSE
 from plantroom.gateway.queue_schema import (
     AGAIN,
@@ -60,17 +60,16 @@ class Outcome:
 
 def meet(connection: sqlite3.Connection, store_id: str) -> Standing:
     """Find out whether this is the store that we know; a new one has nothing of ours yet."""
-    known = tables.meta(connection, "store_id")
-    if known == store_id:
+    before = tables.meta(connection, "store_id")
+    if before == store_id:
         return "same"
     former = connection.execute("SELECT 1 FROM former_store WHERE store_id = ?", (store_id,))
     if former.fetchone():
         return "former"
-    tables.set_meta(connection, "store_id", store_id)
-    tables.set_meta(connection, "store_commit", 0)
-    if known is None:
+    store_known.begin(connection, store_id)
+    if before is None:
         return "changed"
-    connection.execute("INSERT OR IGNORE INTO former_store VALUES(?)", (known,))
+    connection.execute("INSERT OR IGNORE INTO former_store VALUES(?)", (before,))
     connection.execute("DELETE FROM span WHERE kind = ?", (STORED,))
     connection.execute("UPDATE book SET settled = 0")
     connection.execute("UPDATE note SET told = 0")  # it has no correction of ours either
@@ -121,7 +120,7 @@ def receipt(
     standing = meet(connection, answer.store_id)
     if standing == "former":
         return Outcome(standing=standing)
-    _see_commit(connection, answer.commit)
+    store_known.see(connection, answer)
     stored, refused = _by_key(answer.stored), _by_key(answer.quarantined)
     by_book: dict[tuple[int, str, int], list[Sent]] = {}
     for row in rows:
@@ -156,11 +155,6 @@ def receipt(
         notes=len(ids),
         again=tuple(sorted(again)),
     )
-
-
-def _see_commit(connection: sqlite3.Connection, commit: int) -> None:
-    if commit > tables.meta(connection, "store_commit", 0):
-        tables.set_meta(connection, "store_commit", commit)
 
 
 def _book_stored(connection: sqlite3.Connection, book: int, rows: Sequence[Sent]) -> None:
@@ -251,7 +245,7 @@ def welcome(connection: sqlite3.Connection, answer: Welcome) -> tuple[Standing, 
     standing = meet(connection, answer.store_id)
     if standing == "former" or answer.commit < tables.meta(connection, "store_commit", 0):
         return "former" if standing == "former" else "same", {}
-    _see_commit(connection, answer.commit)
+    store_known.see(connection, answer)
     balance: Balance = {}
     for theirs in answer.books:
         row = connection.execute(

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from plantroom.gateway import answers, books, numbering, room, salvaging, tables
+from plantroom.gateway import answers, books, numbering, room, salvaging, store_known, tables
 from plantroom.gateway.answers import Outcome, Standing
 from plantroom.gateway.books import Heads
 from plantroom.gateway.ingress import Intake
@@ -22,6 +22,7 @@ from plantroom.gateway.line import Line, Taken, content
 from plantroom.gateway.posting import Posting
 from plantroom.gateway.queue_schema import CONFIRMED, TAP, WAITING
 from plantroom.gateway.room import Limits
+from plantroom.gateway.store_known import Known
 from plantroom.gateway.tables import Depth, Life
 from plantroom.wire.database import Database
 from plantroom.wire.envelope import Book, Lane, Note, Receipt, Refill, Span, Welcome
@@ -274,9 +275,9 @@ class Queue:
         self._line.rewind(0)
         return asks
 
-    async def store_known(self) -> tuple[str, int]:
-        """Return the store that we know, and the highest of its commits that we have heard of."""
-        return await self._database.read(_store_known)
+    async def store_known(self) -> Known:
+        """Return the store that we know, and the latest of its commits that we have heard of."""
+        return await self._database.read(store_known.known)
 
     async def hello_books(self, *, books_max: int, bytes_max: int) -> list[Book]:
         """Return the books whose turn it is to be told."""
@@ -386,10 +387,6 @@ class Queue:
 def _cursor(sql: sqlite3.Connection) -> Cursor:
     (segment,) = sql.execute("SELECT segment FROM tap WHERE name = ?", (TAP,)).fetchone()
     return Cursor(int(segment), int(tables.meta(sql, _PART, 0)))
-
-
-def _store_known(sql: sqlite3.Connection) -> tuple[str, int]:
-    return str(tables.meta(sql, "store_id", "")), int(tables.meta(sql, "store_commit", 0))
 
 
 def _one(sql: sqlite3.Connection, query: str, values: tuple[object, ...]) -> Any:

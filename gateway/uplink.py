@@ -259,14 +259,13 @@ class Uplink:
         self._progress.hellos += 1
         self._hello_open_us = self._hello_open_us or self._clock.monotonic_us()
         self._welcomed.clear()
-        store_id, commit = await self._queue.store_known()
+        known = await self._queue.store_known()
         hello = Hello(
             incarnation=self._queue.incarnation,
             number=self._progress.hellos,
             gateway=GATEWAY,
             books=tuple(books),
-            store_id=store_id,
-            commit=commit,
+            **known._asdict(),
         )
         topic = topics.build("uplink/{gateway}/hello", self._site, GATEWAY)
         await self._publish(Message(topic=topic, payload=envelope.encode(hello)))

@@ -27,7 +27,7 @@ _ROW: Final = re.compile(r"row (\d+) missing from index reading_")
 _META: Final = "incarnation|note_number|running_us|quarantine_bytes|store_id|store_commit|tap_part"
 _NAMES: Final = re.compile(
     rf"({_META}|requeue_next|requeue_last|set-aside|salvaging|unranged:.*|rolled-back:\d+"
-    r"|salvaged:.*)"
+    r"|salvaged:.*|store_heard:.*)"
 )
 
 

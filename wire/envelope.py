@@ -76,8 +76,9 @@ class Span:
 class Receipt:
     """Ingest's answer to one batch, sent after the store's commit.
 
-    `commit` counts the store's commits: an answer with a lower one is older. `notes` are
-    (author, life, number). An unreadable batch is answered with `unreadable` and nothing else.
+    `commit` counts the store's commits: an answer with a lower one is older. `branch` is of which
+    opening of the store that commit is. `notes` are (author, life, number). An unreadable batch is
+    answered with `unreadable` and nothing else.
     """
 
     incarnation: int
@@ -88,6 +89,7 @@ class Receipt:
     quarantined: tuple[Span, ...] = ()
     notes: tuple[tuple[Author, int, int], ...] = ()
     unreadable: bool = False
+    branch: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +110,9 @@ class Book:
 class Hello:
     """The gateway's books, at every connect and every few minutes; `number` names the answer.
 
-    `commit` is the highest commit of `store_id` that it has heard of: a store that has fewer was
-    restored from a backup.
+    `commit` is the latest commit of `store_id` that it has heard of, `heard` the latest of each
+    branch: a store that has no such one was restored from a backup, and so was one of the `former`
+    stores, whose answers are ignored.
     """
 
     incarnation: int
@@ -118,17 +121,24 @@ class Hello:
     books: tuple[Book, ...] = ()
     store_id: str = ""
     commit: int = 0
+    heard: Mapping[str, int] = field(default_factory=dict)
+    former: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Welcome:
-    """Ingest's answer to a hello, on the receipt topic: what the store has of those books."""
+    """Ingest's answer to a hello, on the receipt topic: what the store has of those books.
+
+    `knows` is what the gateway had `heard`, and the store has found in its history.
+    """
 
     incarnation: int
     number: int
     store_id: str
     commit: int
     books: tuple[Book, ...] = ()
+    branch: str = ""
+    knows: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

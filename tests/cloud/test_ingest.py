@@ -228,6 +228,52 @@ def test_a_store_restored_from_a_backup_takes_a_new_name_and_is_refilled(tmp_pat
     play(tmp_path, after)
 
 
+def test_a_restored_store_that_has_counted_on_is_found_out_by_its_history(tmp_path: Path) -> None:
+    """Another gateway was quicker: the count is beyond what this one has heard of."""
+
+    async def before(ingest: Ingest, _: Faulty, __: list[Reading]) -> None:
+        await ingest.take([live(0, 1)])
+
+    play(tmp_path, before)
+    backup = (tmp_path / "store.db").read_bytes()
+    heard: dict[str, Any] = {}
+
+    async def later(ingest: Ingest, _: Faulty, __: list[Reading]) -> None:
+        (receipt,) = answers(await ingest.take([live(2, 3, number=2)]))
+        heard.update(store_id=receipt.store_id, commit=receipt.commit)
+        (welcome,) = answers(await ingest.take([hello(**heard, heard={receipt.branch: 2})]))[:1]
+        assert welcome.knows == {receipt.branch: 2}
+        heard.update(commit=welcome.commit, heard={welcome.branch: welcome.commit})
+
+    play(tmp_path, later)
+    (tmp_path / "store.db").write_bytes(backup)
+
+    async def restored(ingest: Ingest, store: Faulty, _: list[Reading]) -> None:
+        for number in range(10):
+            await ingest.take([live(10 + number, number=number)])
+        assert alarms(await ingest.take([hello(store_id=store.store_id, commit=9)])) == []
+        found = await ingest.take([hello(**heard)])
+        assert alarms(found) == ["v1/building-1/alarm/store-restored/gateway"]
+        welcome = answers([each for each in found if "/receipt/" in each.topic])[0]
+        assert welcome.store_id == store.store_id != heard["store_id"]
+        assert welcome.knows == {}
+
+    play(tmp_path, restored)
+
+
+def test_a_store_that_its_gateway_has_left_behind_takes_a_new_name(tmp_path: Path) -> None:
+    """The same backup was put in place twice: its gateway would ignore it for ever."""
+
+    async def act(ingest: Ingest, store: Faulty, _: list[Reading]) -> None:
+        left = store.store_id
+        assert alarms(await ingest.take([hello(store_id="b", commit=3, former=("x",))])) == []
+        found = await ingest.take([hello(store_id="b", commit=3, former=("x", left))])
+        assert alarms(found) == ["v1/building-1/alarm/store-restored/gateway"]
+        assert answers(found[-1:])[0].store_id == store.store_id not in {left, "b"}
+
+    play(tmp_path, act)
+
+
 def test_a_gateway_that_has_just_started_is_asked_for_every_hole_of_its_site(
     tmp_path: Path,
 ) -> None:

@@ -97,6 +97,13 @@ def test_commit_receipts_its_ranges_and_counts_up(box: Box) -> None:
     assert [r.seq for r in first.stored] == [0, 1, 5]
 
 
+def test_a_store_knows_the_commits_of_all_its_openings_and_no_other(box: Box) -> None:
+    one, two = (box.commit(delivery([reading(seq)])).receipts[0] for seq in range(2))
+    heard = {one.branch: one.commit, two.branch: two.commit}
+    assert box.play(lambda store: store.knows(two.commit, heard))
+    assert not box.play(lambda store: store.knows(two.commit, {one.branch: two.commit}))
+
+
 def test_same_reading_again_is_counted_receipted_and_not_stored_twice(box: Box) -> None:
     box.commit(delivery([reading(0), reading(1)]))
     again = box.commit(delivery([reading(1), reading(0)], number=2))

@@ -194,8 +194,7 @@ class Faults:
             self._world.given_up_seen = 0
             if not self._world.plan.strict or self._world.chance.random() < 0.5:
                 self._world.name_store()
-            else:  # the cloud may find out, or only its gateways' books do, which tell no times
-                self._world.truth.timeless |= self._world.truth.corrected()
+            else:  # the cloud finds out, whatever its count of commits says by then
                 namesake = disk.rows("SELECT store_id FROM store")[0][0]
                 for watch in self._world.watches.values():
                     watch.namesakes.add(namesake)

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from plantroom.cloud import retention, writing
+from plantroom.cloud import branches, retention, writing
 from plantroom.cloud.ingest import Ingest
 from plantroom.cloud.store import Committed
 from plantroom.cloud.store_schema import RETIRED, STORED
-from plantroom.gateway import answers
+from plantroom.gateway import answers, store_known
 from plantroom.gateway.uplink import Uplink
 from plantroom.wire import spans
 from plantroom.wire.link import Message
@@ -78,6 +78,22 @@ def _not_sent_again(connection: Any, book: int, first: int, last: int) -> RangeS
     return RangeSet(runs(row[0] for row in rows))
 
 
+_plain_knows = branches.knows
+
+
+def _known_by_count(connection: Any, commit: int, _heard: Any) -> bool:
+    """Take a store that has counted as far as a gateway has heard for the one that it heard of."""
+    return _plain_knows(connection, commit, {})
+
+
+def _silent_about_former(connection: Any) -> Any:
+    """Ignore a former store, and never tell it why."""
+    return _plain_known(connection)._replace(former=())
+
+
+_plain_known = store_known.known
+
+
 @contextmanager
 def _no_refill() -> Iterator[None]:
     """Send nothing again, be it for a new name of the store or for a hole in its books."""
@@ -124,6 +140,20 @@ MUTATIONS: tuple[Mutation, ...] = (
         faults=("retention", "kill-sensor", "kill-gateway", "weather"),
         plan=STRICT | {"fault_every_s": 3.0, "period_s": 0.5},
         limits={"readings_max": 1000, "policy": "reject"},
+    ),
+    Mutation(
+        name="restored store known by its count",
+        change=swap(branches, "knows", _known_by_count),
+        faults=("restore-cloud", "reboot-sensor"),
+        plan=STRICT | {"fault_every_s": 3.0, "period_s": 0.5},
+        limits={"readings_max": 1000, "policy": "reject"},
+        pace={"live_readings_max": 1, "backfill_readings_max": 1, "hello_s": 60.0},
+    ),
+    Mutation(
+        name="former store not told that it is one",
+        change=swap(store_known, "known", _silent_about_former),
+        faults=("restore-cloud",),
+        plan=STRICT | {"fault_every_s": 2.0},
     ),
     Mutation(
         name="not sent again to a restored store",

@@ -104,16 +104,10 @@ class Places:
 
     def noted(self) -> set[Key]:
         """Return the keys of which some durable place says that they were evicted or set aside."""
-        found = self.spans(EVICTED) | self.spans(QUARANTINED) | self.undecodable()
+        found = self.noted_by_gateways()
         for name, disk in self.sensors.items():
             for epoch, first, last in disk.rows("SELECT epoch, first, last FROM note"):
                 found |= {(spiffe_id(name), epoch, seq) for seq in range(first, last + 1)}
-        for intake in self.underived():
-            for note in intake.notes:
-                found |= {(note.device, note.epoch, s) for s in range(note.first, note.last + 1)}
-            if intake.bad and intake.claim:
-                epoch, first, last = intake.claim
-                found |= {(intake.device, epoch, seq) for seq in range(first, last + 1)}
         for book in self.books():
             for ranges in (book.evicted, book.quarantined):
                 found |= keys_of(book, ranges)
@@ -126,12 +120,18 @@ class Places:
         return {(note.device, note.epoch) for note in notes if note.kind == "correction"}
 
     def held_by_gateways(self) -> tuple[set[Known], set[Key]]:
-        noted = self.spans(EVICTED) | self.spans(QUARANTINED) | self.undecodable()
+        return set(self.at_gateway()), self.noted_by_gateways()
+
+    def noted_by_gateways(self) -> set[Key]:
+        """Return the keys that gateways say were evicted or set aside, or will once they derive."""
+        found = self.spans(EVICTED) | self.spans(QUARANTINED) | self.undecodable()
         for intake in self.underived():
             for note in intake.notes:
-                span = range(note.first, note.last + 1)
-                noted |= {(note.device, note.epoch, seq) for seq in span}
-        return set(self.at_gateway()), noted
+                found |= {(note.device, note.epoch, s) for s in range(note.first, note.last + 1)}
+            if intake.bad and intake.claim:
+                epoch, first, last = intake.claim
+                found |= {(intake.device, epoch, seq) for seq in range(first, last + 1)}
+        return found
 
 
 @lru_cache(maxsize=10_000)

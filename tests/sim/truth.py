@@ -12,7 +12,7 @@ from plantroom.cloud import book_tables
 from plantroom.gateway import books
 from plantroom.gateway.queue_schema import CONFIRMED, EVICTED
 from plantroom.lab import audit
-from plantroom.lab.ledger import _cloud_page, _gateway_page
+from plantroom.lab.ledger import _cloud_page, _gateway_page, _missing
 from tests.sim.disk import Disk
 from tests.sim.places import BrokenError, Key, Known, Places, hash_of, keys_of
 from tests.sim.process import spiffe_id
@@ -225,8 +225,8 @@ class Truth(Places):
         """What went with a medium is named by the ledger, as far as anybody had heard of it."""
         heard = {(book.spiffe_id, book.epoch): book.highest for book in self.books()}
         named = {
-            (account.device, account.epoch, seq)
-            for account, fault in self._faults()
+            (device, epoch, seq)
+            for device, epoch, fault in self._faults()
             for seq in range(fault.first, fault.last + 1)
         }
         books = self.books()
@@ -283,17 +283,19 @@ class Truth(Places):
     def _ledger_agrees(self) -> None:
         if self.tainted or self.sent_by_twins:
             return
-        faults = [fault for _, fault in self._faults()]
+        faults = [fault for *_, fault in self._faults()]
         if faults:
             raise BrokenError(f"the ledger does not close: {faults[:3]}")
         for book in self.books():
             if book_tables.altered_segments(self.cloud.eyes, book):
                 raise BrokenError("the ledger finds stored rows altered")
 
-    def _faults(self) -> Iterator[tuple[audit.Account, audit.Fault]]:
-        """Give what `ledger verify` says, at each gateway."""
+    def _faults(self) -> Iterator[tuple[str, int, audit.Fault]]:
+        """Give what `ledger verify` says of books and of what should wait, at each gateway."""
         for disk in self.gateways:
             below = [_gateway_page(entry) for entry in books.summary(disk.eyes)]
-            for account in audit.compare(below, [_cloud_page(book) for book in self.books()]):
+            accounts = audit.compare(below, [_cloud_page(book) for book in self.books()])
+            for account in accounts:
                 for fault in account.faults:
-                    yield account, fault
+                    yield account.device, account.epoch, fault
+            yield from _missing(disk.eyes, accounts)
