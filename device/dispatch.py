@@ -110,6 +110,8 @@ class Dispatch:
     def _fresh(self, now_s: float) -> Parcel | None:
         if now_s < self._not_before_s or self._lingers(now_s):
             return None
+        if not self._outbox.counts.unsent:
+            return None
         readings = self._outbox.take(self._limit, self._bytes_max)
         if not readings:
             return None

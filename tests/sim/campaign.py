@@ -1,10 +1,12 @@
 """Many seeds on every core: `python -m tests.sim.campaign --seeds 0:2000`, or one: `--replay 7`."""
 
 import argparse
+import dataclasses
 import gc
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Generator, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
@@ -28,6 +30,18 @@ def _prepare() -> None:
     """Let a worker collect garbage rarely: it makes much, and it lives for some minutes only."""
     gc.freeze()
     gc.set_threshold(100_000, 50, 50)
+
+
+def summed(results: Iterable[Result], took_s: float) -> str:
+    """Say what a campaign consisted of."""
+    runs, done, broken = 0, Counter[str](), 0
+    for result in results:
+        runs, broken = runs + 1, broken + bool(result.why)
+        done += result.done
+    parts = [
+        f"{count:,} {what} ({count / max(1, runs):,.1f} a run)" for what, count in done.items()
+    ]
+    return f"{runs} runs in {took_s:.0f} s, {broken} broken: {', '.join(parts)}"
 
 
 def told(result: Result, *, strict: bool = False) -> str:
@@ -60,16 +74,14 @@ def main() -> int:
     if given.replay is not None:
         return replay(given.replay, strict=given.strict)
     first, _, end = given.seeds.partition(":")
-    begin_s, runs, readings, broken = time.monotonic(), 0, 0, 0
-    with closing(run(range(int(first), int(end)), strict=given.strict)) as results:
-        for result in results:
-            runs, readings = runs + 1, readings + result.taken
+    begin_s, results = time.monotonic(), []
+    with closing(run(range(int(first), int(end)), strict=given.strict)) as given_in_order:
+        for result in given_in_order:
+            results.append(dataclasses.replace(result, trace=()))
             if result.why:
-                broken += 1
                 sys.stdout.write(told(result, strict=given.strict) + "\n")
-    took_s = time.monotonic() - begin_s
-    sys.stdout.write(f"{runs} runs, {readings} readings, {broken} broken, {took_s:.0f} s\n")
-    return int(bool(broken))
+    sys.stdout.write(summed(results, time.monotonic() - begin_s) + "\n")
+    return int(any(result.why for result in results))
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ class Gateway(Process):
         topic = topics.parse(message.topic)
         if topic.pattern.startswith("call/"):
             for door in self.doors:
-                if door.connection.cable == topic.names[0] and not door.connection.dead.is_set():
+                if door.connection.cable == topic.names[0] and not door.connection.dead:
                     call = envelope.decode(message.payload, Call)
                     door.call(topic.names[1], call.data)
         return 0

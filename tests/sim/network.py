@@ -34,6 +34,12 @@ class Weather:
         return self.open.get(cable, True) and cable not in self.silent
 
 
+def settle(answer: "asyncio.Future[bool]", *, done: bool) -> None:
+    """Say that an answer has come or never will, unless that is known."""
+    if not answer.done():
+        answer.set_result(done)
+
+
 class Connection:
     """One connection through a cable, in both directions."""
 
@@ -43,7 +49,8 @@ class Connection:
         self._chance = chance
         self._free_s = {"up": 0.0, "down": 0.0}
         self._stalled: list[Callable[[], None]] = []
-        self.dead = asyncio.Event()
+        self.dead = False
+        self.owed: dict[asyncio.Future[bool], None] = {}  # answers that its end would leave out
 
     def delay_s(self, way: str) -> float:
         """Return how long the next message takes; it never overtakes the one before."""
@@ -60,14 +67,14 @@ class Connection:
         """Let something arrive later, if the connection still stands by then."""
 
         def landed() -> None:
-            if self.dead.is_set():
+            if self.dead:
                 return
             if self.cable in self._weather.silent:  # the sender's kernel sends it again
                 self._stalled.append(landed)
             else:
                 arrive()
 
-        if not self.dead.is_set():
+        if not self.dead:
             asyncio.get_running_loop().call_later(self.delay_s(way), landed)
 
     def flow(self) -> None:
@@ -78,7 +85,9 @@ class Connection:
 
     def cut(self) -> None:
         """Break it; what was on its way is gone."""
-        self.dead.set()
+        self.dead = True
+        for answer in self.owed:
+            settle(answer, done=False)
 
 
 class Front:
@@ -179,34 +188,32 @@ class FrontLink:
 
     async def publish(self, message: Message) -> int:
         """Publish and wait for the PUBACK, which may never come."""
-        acknowledged = asyncio.Event()
-
-        def accepted() -> None:
-            self._front.accept(message)
-            self._connection.send("down", acknowledged.set)
-
-        self._connection.send("up", accepted)
-        await self._until(acknowledged)
+        await self._answered(lambda: self._front.accept(message))
         return 0
 
-    async def _until(self, event: asyncio.Event) -> None:
+    async def _answered(self, arrive: Callable[[], None]) -> None:
+        """Let something arrive at the front, and wait until it has said so."""
         loop = asyncio.get_running_loop()
-        waits = [loop.create_task(each.wait()) for each in (event, self._connection.dead)]
+        answered = loop.create_future()
+
+        def arrived() -> None:
+            arrive()
+            self._connection.send("down", lambda: settle(answered, done=True))
+
+        self._connection.owed[answered] = None
+        self._connection.send("up", arrived)
+        timer = loop.call_later(TIMEOUT_S, self.cut)
         try:
-            await asyncio.wait(waits, timeout=TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+            if self._connection.dead or not await answered:
+                raise UnreachableError("connection lost", where=self.where)
         finally:
-            for wait in waits:
-                wait.cancel()
-        if not event.is_set():
-            self.cut()
-            raise UnreachableError("connection lost", where=self.where)
+            timer.cancel()
+            del self._connection.owed[answered]
 
     async def subscribe(self, topic_filter: str, *, qos: int = 1) -> None:
         """Subscribe; the front knows by itself who wants what."""
         del topic_filter, qos
-        subscribed = asyncio.Event()
-        self._connection.send("up", lambda: self._connection.send("down", subscribed.set))
-        await self._until(subscribed)
+        await self._answered(lambda: None)
 
     async def messages(self) -> AsyncIterator[Message]:
         """Give what arrives until the connection is lost."""

@@ -56,7 +56,7 @@ class Process:
     def __init__(self, name: str, disk: Disk, chance: random.Random) -> None:
         self.name, self.disk, self.chance = name, disk, chance
         self.clock = VirtualClock()
-        self.starts = 0
+        self.starts = self.deaths = 0
         self.defect = ""
         self._killed = False
         self._task: asyncio.Task[None] | None = None
@@ -79,6 +79,7 @@ class Process:
 
     def kill(self) -> None:
         """End it as SIGKILL does: it does nothing more, and nobody hears of it."""
+        self.deaths += self.alive
         self._killed = True
         self.disk.power_off()
         self.severed()

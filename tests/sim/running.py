@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import random
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 from plantroom.cloud import book_tables, retention
@@ -33,9 +34,14 @@ class Result:
     why: str
     digest: str
     trace: tuple[str, ...]
-    taken: int
+    done: Counter[str]
     virtual_s: float
     starts: int
+
+    @property
+    def taken(self) -> int:
+        """How many readings there were."""
+        return self.done["readings"]
 
 
 def simulate(plan: Plan) -> Result:
@@ -68,7 +74,7 @@ def simulate(plan: Plan) -> Result:
                 finally:
                     await world.end()
         finally:
-            found["taken"] = len(world.truth.taken())
+            found["done"] = world.done()
             found["now_s"] = asyncio.get_running_loop().time()
 
     why = ""
@@ -92,7 +98,7 @@ def simulate(plan: Plan) -> Result:
         why=why,
         digest=world.trace.digest,
         trace=tuple(world.trace.lines),
-        taken=int(str(found["taken"])),
+        done=cast("Counter[str]", found["done"]),
         virtual_s=float(str(found["now_s"])),
         starts=sum(process.starts for process in world.processes),
     )

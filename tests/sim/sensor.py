@@ -131,7 +131,7 @@ class Sensor(Process):
             "resend": capabilities.resend(outbox.resend),
             "renew_epoch": capabilities.renew_epoch(outbox.renew_epoch),
         }
-        while not door.connection.dead.is_set():
+        while not door.connection.dead:
             while door.calls:
                 capability, data = door.calls.popleft()
                 with contextlib.suppress(StorageError):  # it is asked again
@@ -152,11 +152,9 @@ class Sensor(Process):
                 said_s = loop.time()
                 door.say_heads(outbox.heads(), outbox.epoch)
             self._news.clear()
-            try:
-                async with asyncio.timeout(0.5):
-                    await self._news.wait()
-            except TimeoutError:
-                continue
+            timer = loop.call_later(0.5, self._news.set)
+            await self._news.wait()
+            timer.cancel()
 
 
 class Deaf:

@@ -57,7 +57,6 @@ def test_the_whole_campaign_holds() -> None:
     results = list(campaign.run(CAMPAIGN))
     took_s = time.monotonic() - begin_s
     broken = [campaign.told(result) for result in results if result.why]
-    readings = sum(result.taken for result in results)
-    sys.stdout.write(f"\n{len(results)} runs, {readings} readings, {took_s:.0f} s\n")
+    sys.stdout.write(f"\n{campaign.summed(results, took_s)}\n")
     assert not broken, "\n\n".join(broken[:5])
     assert len(results) == len(CAMPAIGN)

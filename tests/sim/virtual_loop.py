@@ -46,6 +46,26 @@ class _NoFiles(selectors.BaseSelector):
 _numbers = itertools.count()
 
 
+class _Handle:
+    """What asyncio's handles are, without what only other loops need: they are most of a run."""
+
+    __slots__ = ("args", "callback", "context")
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: contextvars.Context | None,
+    ) -> None:
+        self.callback: Callable[..., object] | None = callback
+        self.args = args
+        self.context = contextvars.copy_context() if context is None else context
+
+    def cancel(self) -> None:
+        """Let it not happen."""
+        self.callback, self.args = None, ()
+
+
 class _Task(asyncio.Task[Any]):
     """A task whose place in a set does not depend on where it lies in memory."""
 
@@ -64,10 +84,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(_NoFiles())
         self.chance = chance
         self._now_s = 0.0
-        self._due: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self.steps = 0
+        self._due: list[tuple[float, int, _Handle]] = []
         self._given = itertools.count()
         self._busy_until_s: dict[int, float] = {}
-        self.set_task_factory(lambda loop, coro, **more: _Task(coro, loop=loop, **more))
 
     def _make_self_pipe(self) -> None:
         self._ssock = self._csock = None
@@ -78,6 +98,34 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._now_s
 
+    def create_task(  # type: ignore[override] # as for call_at
+        self, coro: Any, *, name: str | None = None, context: contextvars.Context | None = None
+    ) -> asyncio.Task[Any]:
+        return _Task(coro, loop=self, name=name, context=context)
+
+    def call_soon(  # type: ignore[override] # as for call_at
+        self,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Handle:
+        handle = _Handle(callback, args, context)
+        self._ready.append(handle)  # type: ignore[attr-defined]
+        return handle  # type: ignore[return-value] # all of one that is ever asked for
+
+    call_soon_threadsafe = call_soon  # type: ignore[assignment] # there are no threads
+
+    def call_later(  # type: ignore[override] # as for call_at
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        handle = _Handle(callback, args, context)
+        heapq.heappush(self._due, (self._now_s + delay, next(self._given), handle))
+        return handle  # type: ignore[return-value] # as for call_soon
+
     def call_at(  # type: ignore[override] # asyncio's own stub has a TypeVarTuple here
         self,
         when: float,
@@ -85,24 +133,32 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         *args: Any,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
-        timer = asyncio.TimerHandle(when, callback, args, self, context)
-        heapq.heappush(self._due, (when, next(self._given), timer))
-        return timer
+        handle = _Handle(callback, args, context)
+        heapq.heappush(self._due, (when, next(self._given), handle))
+        return handle  # type: ignore[return-value] # as for call_soon
 
     def _run_once(self) -> None:
         """Run what is ready; when nothing is, move to what is due next."""
-        ready: deque[asyncio.Handle] = self._ready  # type: ignore[attr-defined]
-        while not ready:
-            if not self._due:
-                raise DeadlockError("nothing is due, ever")
-            when, _, timer = heapq.heappop(self._due)
-            if not timer.cancelled():
-                self._now_s = max(self._now_s, when)
-                ready.append(timer)
-        for _ in range(len(ready)):
-            handle = ready.popleft()
-            if not handle.cancelled():
-                handle._run()
+        ready: deque[_Handle] = self._ready  # type: ignore[attr-defined]
+        due = self._due
+        while not self._stopping:  # type: ignore[attr-defined]
+            while not ready:
+                if not due:
+                    raise DeadlockError("nothing is due, ever")
+                when, _, timer = heapq.heappop(due)
+                if timer.callback is not None:
+                    self._now_s = max(self._now_s, when)
+                    ready.append(timer)
+            self.steps += len(ready)
+            for _ in range(len(ready)):
+                handle = ready.popleft()
+                if handle.callback is not None:
+                    try:
+                        handle.context.run(handle.callback, *handle.args)
+                    except (SystemExit, KeyboardInterrupt):
+                        raise
+                    except BaseException as error:  # noqa: BLE001 -- as asyncio's own loop does
+                        self.call_exception_handler({"message": "callback", "exception": error})
 
     def run_in_executor(  # type: ignore[override] # the loop's own stub is of a coroutine
         self, executor: Any, func: Callable[..., Any], *args: Any

@@ -23,6 +23,7 @@ class Watch:
     def begin(self) -> None:
         """Begin anew with a disk that was put in place of another."""
         self._dropped_seen, self._settled_seen = self._rows()
+        self._disk.news.clear()
         self._store_known = ""
 
     def _rows(self) -> tuple[int, int]:
@@ -33,14 +34,16 @@ class Watch:
         return int(found[0]), int(found[1])
 
     def _committed(self) -> None:
-        dropped, settled = self._rows()
         if self._gateway.newest:
             self._truth.see_not_queued(self._disk)
-        if dropped > self._dropped_seen:
+        news = self._disk.news
+        if "dropped" in news:
             self._nothing_in_the_air_was_dropped()
-        if settled > self._settled_seen or not self._store_known:
+        if "settled" in news or not self._store_known:
             self._nothing_was_confirmed_by_a_former_store()
-        self._dropped_seen, self._settled_seen = dropped, settled
+        if news:
+            self._dropped_seen, self._settled_seen = self._rows()
+            news.clear()
 
     def _nothing_in_the_air_was_dropped(self) -> None:
         bridge = self._gateway.bridge

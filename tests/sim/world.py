@@ -3,7 +3,9 @@
 import asyncio
 import hashlib
 import random
+from collections import Counter
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
 
 from plantroom.cloud.ingest import TWINS
 from plantroom.gateway.lanes import Flight, Lanes
@@ -21,6 +23,9 @@ from tests.sim.process import SITE, Process
 from tests.sim.sensor import Sensor
 from tests.sim.truth import Truth
 from tests.sim.watch import Watch
+
+if TYPE_CHECKING:
+    from tests.sim.virtual_loop import VirtualLoop
 
 SETTLE_S = 900.0
 _LOOK_S = 5.0
@@ -74,7 +79,7 @@ class World:
             for each in (gateway, clone)
         }
         self.cloud_disk.committed = self._nothing_held_was_given_up
-        self.given_up_seen = 0
+        self.given_up_seen = self.suffered = 0
         self.backups: dict[str, bytes] = {}
         self.stormy = True
         self._newest: dict[tuple[int, str, str], tuple[int, int]] = {}
@@ -104,6 +109,20 @@ class World:
     def name_store(self) -> None:
         self.cloud_disk.rows(
             "UPDATE store SET store_id = ?", f"store-{self.chance.getrandbits(40)}"
+        )
+
+    def done(self) -> Counter[str]:
+        """Count what this run consisted of."""
+        disks, loop = self.disks.values(), cast("VirtualLoop", asyncio.get_running_loop())
+        return Counter(
+            {
+                "steps": loop.steps,
+                "commits": sum(disk.commits for disk in disks),
+                "faults": self.suffered,
+                "deaths": sum(process.deaths for process in self.processes),
+                "of them at a commit": sum(disk.crashes for disk in disks),
+                "readings": len(self.truth.taken()),
+            }
         )
 
     # -- invariants that have to be seen as it happens
@@ -165,12 +184,13 @@ class World:
         """Live through the storm, then through the calm, then be judged."""
         for process in self.processes:
             process.start()
-        async with asyncio.TaskGroup() as tasks:
-            guard = tasks.create_task(self._restart())
+        self._supervise({})
+        try:
             await self._storm()
             self._mend()
             await self._settle()
-            guard.cancel()
+        finally:
+            self._supervision.cancel()
         await self.end()
         self._check()
         self.truth.judge()
@@ -201,23 +221,24 @@ class World:
                 raise BrokenError(f"{process.name} fell over: {process.defect}")
         self.truth.check_now()
 
-    async def _restart(self) -> None:
-        """Be the supervisor: what has died is started again after a while."""
-        dead_since: dict[str, float] = {}
-        while True:
-            await asyncio.sleep(0.25)
-            now_s = asyncio.get_running_loop().time()
-            for process in self.processes:
-                if process.alive:
-                    dead_since.pop(process.name, None)
-                    continue
-                if process.name not in dead_since:
-                    dead_since[process.name] = now_s + self.chance.random() * 8 * self.stormy
-                    self.trace.add(f"{process.name} is down")
+    def _supervise(self, due_s: dict[str, float]) -> None:
+        """Start again what has died, after a while; look for it every now and then."""
+        loop = asyncio.get_running_loop()
+        for process in self.processes:
+            if process.alive:
+                due_s.pop(process.name, None)
+                continue
+            if process.name not in due_s:
+                due_s[process.name] = loop.time() + self.chance.random() * 8 * self.stormy
+                self.trace.add(f"{process.name} is down")
+                try:
                     self._check()
-                if dead_since[process.name] <= now_s:
-                    dead_since.pop(process.name)
-                    process.start()
+                except BrokenError as error:
+                    self._break(error)
+            if due_s[process.name] <= loop.time():
+                due_s.pop(process.name)
+                process.start()
+        self._supervision = loop.call_later(0.25, self._supervise, due_s)
 
     async def _storm(self) -> None:
         loop = asyncio.get_running_loop()
@@ -227,6 +248,7 @@ class World:
                 continue
             fault = self.chance.choice(self.plan.faults)
             self.trace.add(fault)
+            self.suffered += 1
             FAULT_OF[fault](self.faults)
             self._check()
 
