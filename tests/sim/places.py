@@ -1,7 +1,7 @@
 """What lies where in a simulated run: read from the disks' tables, never asked of the product."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -29,6 +29,15 @@ class Places:
     sensors: dict[str, Disk]
     gateways: list[Disk]  # more than one where it has a clone
     cloud: Disk
+    _looked: dict[str, tuple[Any, Any]] = field(default_factory=dict, init=False)
+
+    def _once(self, what: str, disks: Iterable[Disk], look: Callable[[], Any]) -> Any:
+        """Look at disks again only when something was written there."""
+        states = [(disk.name, disk.state) for disk in disks]
+        known = self._looked.get(what)
+        if known is None or known[0] != states or any(state is None for _, state in states):
+            known = self._looked[what] = (states, look())
+        return known[1]
 
     def at_sensors(self) -> Iterator[Known]:
         """Give what the rings hold, of any state."""
@@ -36,8 +45,14 @@ class Places:
             for epoch, seq, pack in disk.rows("SELECT epoch, seq, pack FROM reading"):
                 yield spiffe_id(name), epoch, seq, hash_of(pack)
 
-    def at_gateway(self) -> Iterator[Known]:
-        """Give what the gateway holds: rows, quarantine, and segments not derived yet."""
+    def at_gateway(self) -> list[Known]:
+        """Return what the gateway holds: rows, quarantine, and segments not derived yet."""
+        found: list[Known] = self._once(
+            "at gateway", self.gateways, lambda: list(self._at_gateway())
+        )
+        return found
+
+    def _at_gateway(self) -> Iterator[Known]:
         yield from self.at_gateways(
             "SELECT device, epoch, seq, hash FROM reading JOIN book ON book.id = reading.book"
         )
@@ -63,6 +78,10 @@ class Places:
 
     def stored(self) -> dict[Key, bytes]:
         """Return what the store has, by key, computed from its rows."""
+        found: dict[Key, bytes] = self._once("stored", (self.cloud,), self._stored)
+        return found
+
+    def _stored(self) -> dict[Key, bytes]:
         found: dict[Key, bytes] = {}
         for ref in readback.book_refs(self.cloud.eyes, None):
             for reading in readback.readings_of(self.cloud.eyes, ref):
@@ -78,7 +97,10 @@ class Places:
 
     def books(self) -> list[StoredBook]:
         """Return the store's books."""
-        return book_tables.stored_books(self.cloud.eyes, None)
+        found: list[StoredBook] = self._once(
+            "books", (self.cloud,), lambda: book_tables.stored_books(self.cloud.eyes, None)
+        )
+        return found
 
     def spans(self, kind: int) -> set[Key]:
         """Return the keys that the gateway's books have under a kind."""
