@@ -8,6 +8,9 @@ by a clock that was ahead for a while, time stands still until the true one has 
 A peer's certificate that seems not to be valid yet is no proof against the peer but about our
 clock: its notBefore counts as now. One that had expired by then is refused. So an attacker who
 holds back time gains at most what lies between the proven moment and the true time.
+
+What is known may be wrong as well: clocks were ahead for a while. An issuer takes it back by an
+SVID for a key that was made after the question: nobody who holds an old certificate can do that.
 """
 
 import ssl
@@ -20,8 +23,20 @@ from plantroom.wire.clock import Clock, is_plausible
 from plantroom.wire.errors import IdentityError
 
 NO_CHECK_TIME = ssl.VerifyFlags(0x200000)  # X509_V_FLAG_NO_CHECK_TIME: the caller checks
+FLOOR_FILE = "time-floor"  # in the folder of an issuer
+DOUBT_S = 60  # two clocks may differ by as much
 PERSIST_S = 60  # a raise by less than this is not worth a write
 _FILE_BYTES_MAX, _DIGITS_MAX = 32, 10
+
+
+def kept_s(path: Path) -> int:
+    """Return the moment that such a file keeps; 0 where there is none, or it is damaged.
+
+    Raises:
+        StorageError: when the file cannot be read.
+    """
+    text = (atomic.read(path, bytes_max=_FILE_BYTES_MAX) or b"").strip()
+    return int(text) if text.isdigit() and len(text) <= _DIGITS_MAX else 0
 
 
 class TimeFloor:
@@ -34,11 +49,9 @@ class TimeFloor:
     def __init__(self, clock: Clock, path: Path | None = None) -> None:
         self._clock = clock
         self._path = path
-        self._proven_us = self._kept_us = 0
+        self._proven_us = 0
         self._proven_at_us = self._kept_at_us = clock.monotonic_us()
-        text = atomic.read(path, bytes_max=_FILE_BYTES_MAX) if path else None
-        if text and text.strip().isdigit() and len(text.strip()) <= _DIGITS_MAX:  # else: damaged
-            self._kept_us = int(text) * 1_000_000
+        self._kept_us = kept_s(path) * 1_000_000 if path else 0
         self._written_s = self._kept_us // 1_000_000
 
     def wall_us(self) -> int:
@@ -53,6 +66,27 @@ class TimeFloor:
     def behind_s(self) -> float:
         """How far the machine's clock is behind what is known; 0 when it is not."""
         return max(0.0, (self._known_us() - self._clock.wall_us()) / 1e6)
+
+    @property
+    def machine_s(self) -> float:
+        """What this machine's own clock says, in seconds since 1970."""
+        return self._clock.wall_us() / 1e6
+
+    @property
+    def doubt_s(self) -> float:
+        """As `behind_s`, but 0 where this machine's clock cannot be right."""
+        return self.behind_s if is_plausible(self._clock.wall_us()) else 0.0
+
+    def take_back(self, not_before_s: float) -> None:
+        """Lower the floor to a moment that an issuer has proven just now.
+
+        Raises:
+            StorageError: when that cannot be kept.
+        """
+        self._proven_at_us = self._clock.monotonic_us()  # first: another thread may look
+        self._proven_us, self._kept_us = round(not_before_s * 1e6), 0
+        self._written_s = 0
+        self.keep()
 
     def learn(self, not_before_s: float) -> None:
         """Raise the floor to a moment that was proven.
@@ -82,15 +116,21 @@ class TimeFloor:
         Raises:
             IdentityError: with reason `expired`.
         """
-        chain = [der.certificate_facts(part) for part in tls.verified_chain_der(connection)]
-        now_s = max(self.wall_us() / 1e6, *(one.not_before_s for one in chain))
-        for one in chain:
-            if one.not_after_s < now_s:
-                raise IdentityError(
-                    f"a certificate of the peer expired {now_s - one.not_after_s:.0f} s ago",
-                    reason="expired",
-                    remedy="check the clocks of both sides",
-                )
+        chain = _facts(connection)
+        _check_ends(chain, max(self.wall_us() / 1e6, *(one.not_before_s for one in chain)))
+
+    def check_peer_by_machine(self, connection: Any) -> None:
+        """Refuse a verified peer whose chain is not valid now by this machine's own clock.
+
+        Raises:
+            IdentityError: with reason `expired` or `not-yet-valid`.
+        """
+        chain, now_s = _facts(connection), self.machine_s
+        if any(one.not_before_s > now_s + DOUBT_S for one in chain):
+            raise IdentityError(
+                "a certificate of the peer is not valid yet", reason="not-yet-valid"
+            )
+        _check_ends(chain, now_s)
 
     def _known_us(self) -> int:
         running_us = self._clock.monotonic_us()
@@ -100,3 +140,17 @@ class TimeFloor:
         if kept_us and not is_plausible(self._clock.wall_us()):
             kept_us += running_us - self._kept_at_us
         return max(proven_us, kept_us)
+
+
+def _facts(connection: Any) -> list[der.CertificateFacts]:
+    return [der.certificate_facts(part) for part in tls.verified_chain_der(connection)]
+
+
+def _check_ends(chain: list[der.CertificateFacts], now_s: float) -> None:
+    for one in chain:
+        if one.not_after_s < now_s:
+            raise IdentityError(
+                f"a certificate of the peer expired {now_s - one.not_after_s:.0f} s ago",
+                reason="expired",
+                remedy="check the clocks of both sides",
+            )

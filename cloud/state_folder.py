@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plantroom.broker.admin import SOCKET
+from plantroom.certs.time_floor import FLOOR_FILE
 from plantroom.wire.state_lock import held
 
 
@@ -42,7 +43,7 @@ class StateFolder:
     @property
     def time_floor(self) -> Path:
         """The latest time that was known here."""
-        return self.root / "time-floor"
+        return self.root / FLOOR_FILE
 
     @property
     def authority(self) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from plantroom.broker.admin import SOCKET
+from plantroom.certs.time_floor import FLOOR_FILE
 from plantroom.wire.errors import StorageError
 from plantroom.wire.state_lock import held
 
@@ -57,7 +58,7 @@ class StateFolder:
     @property
     def time_floor(self) -> Path:
         """The latest time that was known here."""
-        return self.root / "time-floor"
+        return self.root / FLOOR_FILE
 
     @property
     def ota(self) -> Path:

@@ -11,6 +11,7 @@ from plantroom.certs import atomic, bundle
 from plantroom.certs.authority import Authority
 from plantroom.certs.credentials import TTL_S, write_folder, write_svid
 from plantroom.certs.own_svid import read_svid
+from plantroom.certs.window import SKEW_S
 from plantroom.lab.layout import Credentials
 from plantroom.wire.errors import IdentityError, UnreachableError
 from plantroom.wire.identity import Identity, Svid, TrustBundle
@@ -55,7 +56,9 @@ def _is_fresh(
 
 
 def _is_due(svid: Svid) -> bool:
-    return svid.not_after_s - time.time() < TTL_S / 2
+    now_s = time.time()
+    from_the_future = svid.not_before_s > now_s + SKEW_S  # of a clock that was ahead
+    return from_the_future or svid.not_after_s - now_s < TTL_S / 2
 
 
 def load(credentials: Credentials) -> Identity:

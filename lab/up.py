@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from plantroom.lab import ask, flags, fleet, lock, running, setup, workload
+from plantroom.lab import ask, clocks, flags, fleet, lock, running, setup, workload
 from plantroom.lab.building import Device
 from plantroom.lab.child import GoneError, Program
+from plantroom.lab.clocks import AheadError
 from plantroom.lab.flags import Flags, Given
 from plantroom.lab.layout import Layout
 from plantroom.lab.left_out import LeftOut
@@ -28,6 +29,7 @@ IDENTITIES_S = 180.0  # entries may be made, and agents started, while `up` wait
 DISPENSABLE_S = 15.0  # an agent hears of an entry within seconds
 POLL_S = 0.25
 LEFT_OUT_S = 1.0
+CLOCK_S = 10.0
 PORTS_FREED_S = 5.0
 DEVICES_NAMED_MAX = 3
 INTERRUPTED = 130
@@ -71,6 +73,7 @@ def up(layout: Layout, given: Given, goal: Goal, voice: Voice) -> int:
         _check_ports(layout, Ports.from_base(wanted.port_base))
         said = _Said(voice)
         while True:
+            clocks.clear(layout)
             admitted = setup.prepare(layout, wanted, devices)
             flags.save(layout.building, wanted)
             plan = _Plan(flags=wanted, devices=devices, admitted=admitted)
@@ -80,8 +83,8 @@ def up(layout: Layout, given: Given, goal: Goal, voice: Voice) -> int:
             except Interrupted as interrupted:
                 missed = goal.stored or not life.is_ready
                 return INTERRUPTED if missed and interrupted.number == signal.SIGINT else 0
-            except GoneError as gone:  # what is left is enough to begin anew, all of them together
-                voice.tell(f"{gone}: everything was stopped, is set up again, and starts anew")
+            except (GoneError, AheadError) as left:  # enough to begin anew, all of them together
+                voice.tell(f"{left}: everything was stopped, is set up again, and starts anew")
             else:
                 return 0
             finally:
@@ -144,11 +147,15 @@ class _Life:
             self._publish()
             self._voice.ready(running.addresses(self._layout, self._running()))
             async with asyncio.TaskGroup() as tasks:
-                telling = tasks.create_task(self._tell_left_out(), name="lab.left-out")
+                watching = (
+                    tasks.create_task(self._tell_left_out(), name="lab.left-out"),
+                    tasks.create_task(self._watch_clock(), name="lab.clock"),
+                )
                 try:
                     await self._reach_goal()
                 finally:
-                    telling.cancel()
+                    for task in watching:
+                        task.cancel()
                     self._left_out.look()
 
     @contextlib.asynccontextmanager
@@ -189,6 +196,11 @@ class _Life:
                 )
             self._voice.progress(f"waiting for identities: {text} …")
             await asyncio.sleep(POLL_S * 4)
+
+    async def _watch_clock(self) -> None:
+        while True:
+            clocks.check(self._layout)
+            await asyncio.sleep(CLOCK_S)
 
     async def _tell_left_out(self) -> None:
         while True:

@@ -37,6 +37,14 @@ def test_a_certificate_is_renewed_at_half_its_life_and_not_before(
     assert ensure(set_up) != first
 
 
+def test_a_certificate_from_the_future_is_made_again(
+    set_up: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = set_up.inspector.cert.read_bytes()
+    at(monkeypatch, -1)
+    assert ensure(set_up) != first
+
+
 def test_a_damaged_or_missing_file_is_made_again(set_up: Layout) -> None:
     set_up.inspector.cert.write_text("damaged")
     assert b"BEGIN CERTIFICATE" in ensure(set_up)

@@ -8,6 +8,7 @@ import pytest
 
 from plantroom.lab import lock, running, setup
 from plantroom.lab.child import GoneError
+from plantroom.lab.clocks import AheadError
 from plantroom.lab.flags import Flags, Given
 from plantroom.lab.layout import Layout
 from plantroom.lab.plan import UnmappedError
@@ -91,8 +92,9 @@ def test_a_full_disk_at_the_start_is_one_clear_error(
         start(layout, Given())
 
 
-def test_a_folder_that_is_gone_is_set_up_again_and_ready_is_said_once(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("why", [GoneError("its folder is gone"), AheadError("it was ahead")])
+def test_what_ends_a_building_is_set_up_again_and_ready_is_said_once(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, why: ConfigError
 ) -> None:
     done: list[str] = []
     voice = Silent()
@@ -107,12 +109,12 @@ def test_a_folder_that_is_gone_is_set_up_again_and_ready_is_said_once(
     async def run(life: _Life) -> None:
         life._voice.ready({})
         if done.count("set up") == 1:
-            raise GoneError("gateway was killed and its folder is gone", where="gateway")
+            raise why
 
     monkeypatch.setattr(setup, "prepare", prepare)
     monkeypatch.setattr(_Life, "run", run)
     monkeypatch.setattr("plantroom.lab.ports.Ports.check_free", lambda *_, **__: None)
     assert up(layout, Given(devices=0), Goal(), voice) == 0
-    first, ready, gone, again = done
+    first, ready, said, again = done
     assert (first, ready, again) == ("set up", "ready", "set up")
-    assert gone.startswith("gateway was killed and its folder is gone, gateway: everything was")
+    assert said.startswith(f"{why}: everything was stopped")

@@ -1,0 +1,95 @@
+"""What a clock that was ahead has left: removed at a start, noticed while the building runs."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from plantroom.certs import atomic
+from plantroom.certs.authority import Authority
+from plantroom.certs.embedded import issue_svid
+from plantroom.certs.enrolled import SVID_FILE, TOKEN_FILE
+from plantroom.certs.time_floor import FLOOR_FILE
+from plantroom.lab import clocks, issuers, setup
+from plantroom.lab.clocks import AheadError
+from plantroom.lab.flags import Flags
+from plantroom.lab.layout import Layout
+from tests.lab.conftest import DEVICES
+
+DAY_S = 86_400
+
+
+class Off:
+    """This machine's clock, so many seconds off."""
+
+    def __init__(self, off_s: float) -> None:
+        self._off_us = round(off_s * 1e6)
+
+    def wall_us(self) -> int:
+        return time.time_ns() // 1000 + self._off_us
+
+    def monotonic_us(self) -> int:
+        return time.monotonic_ns() // 1000
+
+
+def leave(layout: Layout, off_s: float) -> Path:
+    """Leave a device's SVID and a floor behind, by a clock that is off; return the SVID."""
+    issuer = issuers.building(layout)
+    authority = Authority.open(issuer.folder / "authority", issuer.trust_domain, clock=Off(off_s))
+    svid = issue_svid(authority, DEVICES[0].spiffe_id, ttl_s=3600)
+    atomic.write(layout.gateway / FLOOR_FILE, b"%d\n" % (time.time() + off_s))
+    path = layout.device_identity(DEVICES[0].name) / SVID_FILE
+    atomic.write(path, svid.chain_pem)
+    (path.parent / TOKEN_FILE).unlink()  # it has joined
+    return path
+
+
+def test_what_is_from_the_future_goes_and_its_owner_may_join_again(set_up: Layout) -> None:
+    path = leave(set_up, DAY_S)
+    with pytest.raises(AheadError, match=rf"864\d\d s from now.*{FLOOR_FILE}"):
+        clocks.check(set_up)
+    clocks.clear(set_up)
+    clocks.check(set_up)
+    assert not path.exists()
+    assert not (set_up.gateway / FLOOR_FILE).exists()
+    setup.prepare(set_up, Flags(devices=2), DEVICES)
+    assert (path.parent / TOKEN_FILE).read_text().strip()
+
+
+def test_a_device_alone_may_be_what_holds_a_building_up(set_up: Layout) -> None:
+    leave(set_up, DAY_S)
+    (set_up.gateway / FLOOR_FILE).unlink()
+    with pytest.raises(AheadError, match=DEVICES[0].name):
+        clocks.check(set_up)
+
+
+@pytest.mark.parametrize("off_s", [-DAY_S, 0, 30])
+def test_what_is_of_now_or_before_stays(set_up: Layout, off_s: float) -> None:
+    path = leave(set_up, off_s)
+    clocks.check(set_up)
+    clocks.clear(set_up)
+    assert path.exists()
+    assert (set_up.gateway / FLOOR_FILE).exists()
+
+
+def test_a_running_building_bears_what_passes_by_itself(set_up: Layout) -> None:
+    path = leave(set_up, 3000)
+    clocks.check(set_up)
+    clocks.clear(set_up)  # nobody waits for it at a start
+    assert not path.exists()
+
+
+def test_a_clock_that_cannot_be_right_says_nothing(set_up: Layout) -> None:
+    path = leave(set_up, 0)
+    clocks.check(set_up, now_s=lambda: 5.0)
+    clocks.clear(set_up, now_s=lambda: 5.0)
+    assert path.exists()
+
+
+def test_a_damaged_svid_or_floor_is_left_to_its_owner(set_up: Layout) -> None:
+    path = leave(set_up, 0)
+    for file in (path, set_up.gateway / FLOOR_FILE):
+        file.write_bytes(b"damaged")
+    clocks.check(set_up)
+    clocks.clear(set_up)
+    assert path.read_bytes() == b"damaged"
