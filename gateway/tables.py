@@ -8,6 +8,7 @@ from typing import Any, Final
 from plantroom.gateway.ingress import note_bytes
 from plantroom.wire.clock import Clock
 from plantroom.wire.envelope import Note, NoteKind
+from plantroom.wire.quarantined import REPLAYED
 from plantroom.wire.ranges import runs
 from plantroom.wire.seal import seal
 
@@ -162,15 +163,17 @@ def quarantine(  # noqa: PLR0913 -- one row of the table, every column named
     """Set something aside; False when it is there already. `span` is (epoch, first, last).
 
     When the raw bytes of all of them would exceed `bytes_max`, these are not kept; the rest is.
+    What was replayed and has to be set aside again is as new: its bytes are nowhere else.
     """
     kept = int(meta(connection, "quarantine_bytes", 0))
     fits = kept + len(raw) <= bytes_max
     at_us = life.clock.wall_us()
     said = (device, *span, reason, text[:500], digest, at_us)
     cursor = connection.execute(
-        "INSERT OR IGNORE INTO"
-        " quarantine(device, epoch, first, last, reason, text, hash, at_us, raw, seal)"
-        " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO quarantine(device, epoch, first, last, reason, text, hash, at_us, raw, seal)"
+        " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET last = excluded.last,"
+        " text = excluded.text, at_us = excluded.at_us, raw = excluded.raw, outcome = '',"
+        f" outcome_us = NULL, seal = excluded.seal WHERE outcome = '{REPLAYED}'",
         (*said, raw if fits else None, seal(*said, "", None, int(fits))),
     )
     if cursor.rowcount != 1:

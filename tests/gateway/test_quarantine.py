@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from plantroom.gateway import quarantine, tables
+from plantroom.gateway import answers, quarantine, tables
 from plantroom.gateway.ingress import UNDECODABLE
 from plantroom.gateway.stored import reading_from
 from plantroom.gateway.tables import Life
@@ -148,5 +148,32 @@ def test_a_reading_that_the_cloud_could_not_read_is_sent_again(make_rig: Any, la
         await rig.database.write(work)
         (item,) = await rig.database.read(quarantine.items)
         assert await rig.database.write(partial(quarantine.replay, item=item, life=LIFE)) == 1
+
+    play(make_rig, scenario)
+
+
+def test_what_was_replayed_and_cannot_be_read_again_is_kept_again(make_rig: Any, lab: Any) -> None:
+    def refuse(sql: sqlite3.Connection) -> None:
+        """Have the cloud be unable to read what waits, as if the fix had not reached it yet."""
+        for row in sql.execute(
+            "SELECT r.id, r.book, b.device, b.epoch, r.seq FROM reading r JOIN book b"
+            " ON b.id = r.book"
+        ).fetchall():
+            answers.culprit(sql, LIFE, answers.Sent(*row), quarantine_bytes_max=10_000)
+
+    async def scenario(rig: Any) -> None:
+        raw = lab.reading(3).canonical()
+        await rig.receive(lab.pack([lab.reading(3)]))
+        for _ in range(2):
+            await rig.database.write(refuse)
+            (item,) = await rig.database.read(quarantine.items)
+            assert (item.reason, item.outcome, item.size) == ("unreadable", "", len(raw))
+            assert await rig.database.read(partial(quarantine.raw, item=item)) == raw
+            assert await rig.database.read(lambda sql: tables.meta(sql, "quarantine_bytes", 0)) == (
+                len(raw)
+            )
+            assert await rig.database.write(partial(quarantine.replay, item=item, life=LIFE)) == 1
+        (item,) = await rig.database.read(quarantine.items)
+        assert item.outcome == "replayed"
 
     play(make_rig, scenario)
