@@ -5,10 +5,12 @@ in the buffer, on a topic that this connection may publish to, and with properti
 unchanged; at the first packet that is anything else it stops, and the plain path goes on there.
 """
 
+from collections.abc import Iterator
 from typing import Protocol
 
 from plantroom.broker.clients import Client
 from plantroom.broker.codes import Code, PacketType
+from plantroom.broker.decode import remaining
 from plantroom.broker.engine import Engine
 from plantroom.broker.errors import LimitError, PacketError
 from plantroom.broker.filters import check_name
@@ -150,19 +152,22 @@ class FastPath:
         engine, client = connection.engine, connection.client
         if client is None or match is None:
             return
-        engine.journal.run(
-            Run(
-                client.session.origin,
-                data,
-                version=connection.version,
-                match=match,
-                at_us=engine.clock.wall_us(),
-                count=len(offsets),
-                offsets=offsets,
-                copyable=True,
-                tapped=tapped,
+        at_us = engine.clock.wall_us()
+        # A run goes to one member of a share: each message has its own, and they take turns.
+        for part, places in _single(data) if match.shares else ((data, offsets),):
+            engine.journal.run(
+                Run(
+                    client.session.origin,
+                    part,
+                    version=connection.version,
+                    match=match,
+                    at_us=at_us,
+                    count=len(places),
+                    offsets=places,
+                    copyable=True,
+                    tapped=tapped,
+                )
             )
-        )
 
     def _acknowledge(self, numbers: list[bytes], size_bytes: int) -> None:
         connection = self._connection
@@ -236,6 +241,16 @@ def _long(data: bytes, at: int, have: int) -> tuple[int, int]:
         if byte < 128:
             return (length if byte else 0), at
     return 0, at
+
+
+def _single(data: bytes) -> Iterator[tuple[bytes, list[int]]]:
+    """Give each of these publishes, with the place of its packet id."""
+    position = 0
+    while position < len(data):
+        start, end = remaining(data, position)
+        size = int.from_bytes(data[start : start + 2], "big")
+        yield data[position:end], [start - position + 2 + size]
+        position = end
 
 
 def _alike(data: bytes, position: int, head: bytes, size: int, *, v5: bool) -> list[bytes]:

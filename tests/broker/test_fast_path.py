@@ -160,3 +160,25 @@ def test_malformed_publish_behind_good_ones_costs_none_of_them(bad: bytes) -> No
         assert [a.packet_id for a in tapped] == [1, 2]
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_members_of_a_share_take_turns_within_a_burst(version: int) -> None:
+    async def scenario() -> None:
+        async with running() as live:
+            members = [await live.client(f"m{number}", version=version) for number in range(3)]
+            for member in members:
+                await member.subscribe(("$share/g/a/+", 1))
+            writer = await live.client("w", version=version)
+            writer.send(
+                *(
+                    publish(f"a/{n % 2}", b"%d" % n, packet_id=n + 1, version=version)
+                    for n in range(30)
+                )
+            )
+            await writer.frames(30)
+            got = [frame for member in members for frame in await member.frames(10)]
+            payloads = [int(body[8 if version == 5 else 7 :]) for _, body in got]
+            assert sorted(payloads) == list(range(30))
+
+    asyncio.run(scenario())
