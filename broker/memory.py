@@ -18,6 +18,7 @@ from plantroom.broker.sink import (
     State,
     SubscriptionDropped,
     SubscriptionSaved,
+    WalkSaved,
     WillSaved,
     entry,
 )
@@ -40,6 +41,7 @@ class MemorySink:
         self._last = 0
         self._sessions: dict[int, SessionSaved] = {}
         self._subscriptions: dict[tuple[int, str], SubscriptionSaved] = {}
+        self._walks: dict[tuple[int, str], WalkSaved] = {}
         self._retained: dict[str, RetainedSaved] = {}
         self._wills: dict[int, WillSaved] = {}
         self._incoming: dict[tuple[int, int], IncomingSaved] = {}
@@ -77,6 +79,10 @@ class MemorySink:
                 self._subscriptions[change.sid, change.topic_filter] = change
             case SubscriptionDropped():
                 self._subscriptions.pop((change.sid, change.topic_filter), None)
+                self._walks.pop((change.sid, change.topic_filter), None)
+            case WalkSaved():
+                key = (change.sid, change.topic_filter)
+                _keep(self._walks, key, change, keep=change.topic is not None)
             case RetainedSaved():
                 _keep(self._retained, change.topic, change, keep=change.packet is not None)
             case WillSaved():
@@ -90,6 +96,7 @@ class MemorySink:
         self._sessions.pop(sid, None)
         self._cursors.pop(sid, None)
         _drop(self._subscriptions, sid)
+        _drop(self._walks, sid)
         _drop(self._incoming, sid)
         _drop(self._released, sid)
 
@@ -100,6 +107,7 @@ class MemorySink:
             boot=self._boot,
             sessions=tuple(self._sessions.values()),
             subscriptions=tuple(self._subscriptions.values()),
+            walks=tuple(self._walks.values()),
             retained=tuple(self._retained.values()),
             wills=tuple(self._wills.values()),
             incoming=tuple(self._incoming.values()),

@@ -44,6 +44,7 @@ def recover(engine: Engine, wills: Wills, state: State) -> None:
             found.session.incoming.add(incoming.packet_id)
     _restore_queues(engine, state)
     clients.expire()
+    _walk_on(engine, state)
     for will in state.wills:
         wills.recover(will)
 
@@ -66,3 +67,12 @@ def _restore_queues(engine: Engine, state: State) -> None:
         )
     engine.journal.passed.update(stored)
     engine.journal.grow(state.log_bytes)
+
+
+def _walk_on(engine: Engine, state: State) -> None:
+    """Send new subscribers what is left of what was retained when they came."""
+    for walk in state.walks:
+        client = engine.clients.by_sid(walk.sid)
+        grant = client.subscriptions.get(walk.topic_filter) if client else None
+        if client is not None and grant is not None:
+            engine.walks.begin(client.session, walk.topic_filter, grant, behind=walk.topic)

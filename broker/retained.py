@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Generic, Protocol, TypeVar
 
 from plantroom.broker.packets import Publish
@@ -97,7 +98,8 @@ class Retained(Generic[V]):
     def walk(self, topic_filter: str) -> Iterator[V | None]:
         """Like `matching`, but something for each level looked at, so that one can stop there.
 
-        Values may come and go meanwhile: those that were there all the time are given.
+        Values may come and go meanwhile: those that were there all the time are given, in the
+        order of their levels, so that one can go on behind the last even after a restart.
         """
         levels = topic_filter.split("/")
         stack: list[tuple[_Node[V], int]] = [(self._root, 0)]
@@ -113,7 +115,7 @@ class Retained(Generic[V]):
             if level == "+":
                 stack += [
                     (child, number + 1)
-                    for name, child in node.children.items()
+                    for name, child in _backwards(node)
                     if number or not name.startswith("$")  # [MQTT-4.7.2-1]
                 ]
             elif level in node.children:
@@ -129,8 +131,13 @@ def _below(node: _Node[V], *, top: bool) -> Iterator[V | None]:
     stack = [node]
     while stack:
         node = stack.pop()
-        for name, child in node.children.items():
+        for name, child in _backwards(node):
             if not (top and name.startswith("$")):  # [MQTT-4.7.2-1]
                 stack.append(child)
         top = False
         yield node.value
+
+
+def _backwards(node: _Node[V]) -> list[tuple[str, _Node[V]]]:
+    """Return the levels below, the last first: what is put on a stack comes off the other way."""
+    return sorted(node.children.items(), key=itemgetter(0), reverse=True)

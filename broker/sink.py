@@ -53,6 +53,15 @@ class SubscriptionDropped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WalkSaved:
+    """How far a subscription has got what was retained: up to this topic; None: it has it all."""
+
+    sid: int
+    topic_filter: str
+    topic: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RetainedSaved:
     """A retained message, encoded as MQTT 5 PUBLISH; None removes it."""
 
@@ -100,6 +109,7 @@ Change = (
     | SessionDropped
     | SubscriptionSaved
     | SubscriptionDropped
+    | WalkSaved
     | RetainedSaved
     | WillSaved
     | IncomingSaved
@@ -174,6 +184,7 @@ class State:
     boot: int
     sessions: tuple[SessionSaved, ...]
     subscriptions: tuple[SubscriptionSaved, ...]
+    walks: tuple[WalkSaved, ...]
     retained: tuple[RetainedSaved, ...]
     wills: tuple[WillSaved, ...]
     incoming: tuple[IncomingSaved, ...]

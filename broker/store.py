@@ -19,6 +19,7 @@ from plantroom.broker.sink import (
     State,
     SubscriptionDropped,
     SubscriptionSaved,
+    WalkSaved,
     WillSaved,
     entry,
 )
@@ -62,6 +63,11 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
             next INTEGER NOT NULL);
         """,
         "ALTER TABLE will ADD COLUMN serial TEXT NOT NULL DEFAULT '';",
+        """
+        CREATE TABLE walk(
+            sid INTEGER NOT NULL, topic_filter TEXT NOT NULL, topic TEXT NOT NULL,
+            PRIMARY KEY(sid, topic_filter)) WITHOUT ROWID;
+        """,
     )
 }
 _PRUNE_AT_ONCE = 200  # rows in one transaction
@@ -144,7 +150,7 @@ def _session_saved(db: sqlite3.Connection, change: SessionSaved) -> None:
 
 
 def _session_dropped(db: sqlite3.Connection, change: SessionDropped) -> None:
-    for table in ("session", "subscription", "incoming", "released", "delivery"):
+    for table in ("session", "subscription", "walk", "incoming", "released", "delivery"):
         db.execute(f"DELETE FROM {table} WHERE sid = ?", (change.sid,))
 
 
@@ -156,10 +162,23 @@ def _subscription_saved(db: sqlite3.Connection, change: SubscriptionSaved) -> No
 
 
 def _subscription_dropped(db: sqlite3.Connection, change: SubscriptionDropped) -> None:
-    db.execute(
-        "DELETE FROM subscription WHERE sid = ? AND topic_filter = ?",
-        (change.sid, change.topic_filter),
-    )
+    for table in ("subscription", "walk"):
+        db.execute(
+            f"DELETE FROM {table} WHERE sid = ? AND topic_filter = ?",
+            (change.sid, change.topic_filter),
+        )
+
+
+def _walk_saved(db: sqlite3.Connection, change: WalkSaved) -> None:
+    if change.topic is None:
+        db.execute(
+            "DELETE FROM walk WHERE sid = ? AND topic_filter = ?", (change.sid, change.topic_filter)
+        )
+    else:
+        db.execute(
+            "INSERT OR REPLACE INTO walk VALUES(?, ?, ?)",
+            (change.sid, change.topic_filter, change.topic),
+        )
 
 
 def _retained_saved(db: sqlite3.Connection, change: RetainedSaved) -> None:
@@ -210,6 +229,7 @@ _APPLY: dict[type, Any] = {
     SessionDropped: _session_dropped,
     SubscriptionSaved: _subscription_saved,
     SubscriptionDropped: _subscription_dropped,
+    WalkSaved: _walk_saved,
     RetainedSaved: _retained_saved,
     WillSaved: _will_saved,
     IncomingSaved: _incoming_saved,
@@ -255,6 +275,10 @@ def _state(db: sqlite3.Connection) -> State:
         subscriptions=tuple(
             SubscriptionSaved(sid=a, topic_filter=b, options=c, identifier=d)
             for a, b, c, d in db.execute("SELECT * FROM subscription")
+        ),
+        walks=tuple(
+            WalkSaved(sid=a, topic_filter=b, topic=c)
+            for a, b, c in db.execute("SELECT * FROM walk")
         ),
         retained=tuple(
             RetainedSaved(topic=a, packet=b, publisher=c, at_us=d)

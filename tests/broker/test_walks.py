@@ -11,8 +11,9 @@ from plantroom.broker.memory import MemorySink
 from plantroom.broker.settings import BrokerLimits
 from plantroom.broker.sink import Sink
 from plantroom.broker.walks import PIECE_MESSAGES
+from plantroom.wire.errors import StorageFullError
 from plantroom.wire.link import Message
-from tests.broker.harness import Live, Raw, puback, running, unsubscribe, until
+from tests.broker.harness import Live, Raw, puback, running, subscribe, unsubscribe, until
 
 COUNT = 5 * PIECE_MESSAGES
 LIMITS = BrokerLimits(sys_interval_s=0.0, session_queue_bytes_max=262_144)
@@ -164,5 +165,48 @@ def test_watcher_is_called_for_all_unless_it_has_stopped() -> None:
             await until(lambda: len(seen) == COUNT, "all pieces")
             assert set(seen) == topics
             assert len(stopped) < COUNT
+
+    asyncio.run(scenario())
+
+
+def test_walk_that_a_restart_has_cut_short_goes_on_from_there(sink: Sink) -> None:
+    async def scenario() -> None:
+        async with running(sink=sink, limits=LIMITS) as live:
+            topics = await retain(live, payload=bytes(2000))
+            raw = await live.client("r", clean=False)
+            await raw.subscribe(("r/#", 1), ("r/+/none", 1))
+            assert (await raw.frame())[0] & 1
+            assert live.broker._engine.walks, "waits for room"
+        for _ in range(2):  # and again
+            async with running(sink=sink, limits=LIMITS) as live:
+                await until(lambda: not live.broker._engine.walks, "the walk to end")
+                await live.broker.publish(Message(topic="other", payload=b"", qos=1), publisher="x")
+        async with running(sink=sink, limits=LIMITS) as live:
+            assert not live.broker._engine.walks
+            raw = await live.client("r", clean=False)
+            assert set(found := await take(raw, COUNT)) == topics
+            assert len(found) == COUNT, "none twice"
+            assert await raw.silent()
+
+    asyncio.run(scenario())
+
+
+def test_piece_that_could_not_be_stored_is_gone_for_again() -> None:
+    async def scenario() -> None:
+        sink = MemorySink()
+        async with running(sink=sink, limits=LIMITS) as live:
+            topics = await retain(live)
+            stranger, reader = (
+                await live.client("s", clean=False),
+                await live.client("r", clean=False),
+            )
+            await reader.subscribe(("r/#", 1))
+            found = set(await take(reader, PIECE_MESSAGES // 2))
+            sink.fault = StorageFullError("disk is full")
+            stranger.send(subscribe(("a", 1)))
+            assert (await stranger.frame())[1][-1] == 0x80
+            sink.fault = None
+            while found != topics:
+                found.update(await take(reader, 1))
 
     asyncio.run(scenario())
