@@ -21,7 +21,7 @@ from plantroom.certs.attestor_token import JoinToken, fingerprint
 from plantroom.certs.enrolment_client import Answer, Server
 from plantroom.certs.key_helper import KeyAndRequest
 from plantroom.certs.renewal import Schedule
-from plantroom.certs.time_floor import TimeFloor
+from plantroom.certs.time_floor import DOUBT_S, TimeFloor
 from plantroom.wire.clock import Clock, SystemClock
 from plantroom.wire.errors import (
     IdentityError,
@@ -83,6 +83,7 @@ class EnrolledSource:
         self._svid = self._load_svid()
         self._revision = 1
         self.schedule = Schedule(chance)
+        self._doubt_s = 0.0  # of the clock, that the issuer has not shared when it was last asked
         if self._svid is not None:
             self.floor.learn(self._svid.not_before_s)
             if not self.floor.behind_s:  # else: it may have expired, only the issuer knows
@@ -102,7 +103,19 @@ class EnrolledSource:
 
     def due(self, now_s: float) -> bool:
         """Say whether to call `renew` now: past half life, or not enrolled, or time to retry."""
-        return self.schedule.due(max(now_s, self.floor.wall_us() / 1e6))
+        return self.schedule.due(self._now_s(now_s))
+
+    def wait_s(self, now_s: float) -> float:
+        """Return how long until `renew` is due, if no clock is set meanwhile."""
+        return self.schedule.due_s - self._now_s(now_s)
+
+    def _now_s(self, now_s: float = 0.0) -> float:
+        return self.floor.machine_s if self._in_doubt else max(now_s, self.floor.wall_us() / 1e6)
+
+    @property
+    def _in_doubt(self) -> bool:
+        """Whether the clock was set back since the issuer was last asked, or has been before."""
+        return self.floor.doubt_s > self._doubt_s + DOUBT_S
 
     def renew(self) -> Identity:
         """Enrol or renew, whichever is wanted, and return the new identity. Blocks.
@@ -113,14 +126,15 @@ class EnrolledSource:
             StorageError: when the new identity cannot be kept.
         """
         try:
-            svid = self._ask()
+            svid = self._asked()
         except PlantroomError as error:
-            self.schedule.failed(self.floor.wall_us() / 1e6, error)
+            self.schedule.failed(self._now_s(), error)
             self._remember(str(error))
             raise
         self._svid = svid
         atomic.remove(self._folder / ERROR_FILE)
         self.floor.learn(svid.not_before_s)
+        self._doubt_s = self.floor.doubt_s
         self._revision += 1
         self.schedule.renewed(svid.not_before_s, svid.not_after_s)
         return self.current()
@@ -132,6 +146,14 @@ class EnrolledSource:
             StorageError: when it cannot be made or kept.
         """
         return fingerprint(self._pending().csr_pem)
+
+    def _asked(self) -> Svid:
+        try:
+            return self._ask()
+        except IdentityError as error:
+            if error.reason != "expired" or not self._in_doubt:
+                raise
+        return self._ask_the_time()
 
     def _ask(self) -> Svid:
         pending = self._pending()
@@ -147,6 +169,30 @@ class EnrolledSource:
                 raise
             return self._enrol(trust, pending)
         return self._keep(answer, pending)
+
+    def _ask_the_time(self) -> Svid:
+        """Ask a server that has expired by what is known, and is valid by this machine's clock.
+
+        It may be one whose certificate was stolen long ago, so it gets nothing that is a secret (no
+        join token), and is believed if its issuer signs a key that was made after the question.
+        """
+        for name in (NEW_KEY_FILE, NEW_CSR_FILE):
+            atomic.remove(self._folder / name)
+        pending = self._pending()
+        trust = self._trust(pending)
+        server = replace(self._server, check_times=self.floor.check_peer_by_machine)
+        if self._attestor.every_time:
+            answer = self._attestor.enrol(server, trust, pending)
+        else:
+            answer = enrolment_client.renew(
+                server, trust, svid=self.current().svid, csr_pem=pending.csr_pem
+            )
+        from plantroom.certs import svid  # noqa: PLC0415 -- loads cryptography, once in years
+
+        svid.check_chain(answer.chain_pem, trust.roots_der)
+        given = self._keep(answer, pending)
+        self.floor.take_back(given.not_before_s)
+        return given
 
     def _enrol(self, trust: TrustBundle, pending: KeyAndRequest) -> Svid:
         svid = self._keep(self._attestor.enrol(self._server, trust, pending), pending)

@@ -32,11 +32,10 @@ class AsyncEnrolled(IdentityHolder):
 
     async def run(self) -> None:
         """Enrol and renew for ever; a failure is retried, and said in the log."""
-        schedule = self.source.schedule
         while True:
             if self.source.due(self._clock.wall_us() / 1e6):
                 await self._renew()
-            wait_s = schedule.due_s - self._clock.wall_us() / 1e6
+            wait_s = self.source.wait_s(self._clock.wall_us() / 1e6)
             await asyncio.sleep(min(CHECK_S, max(0.05, wait_s)))
 
     async def _renew(self) -> None:

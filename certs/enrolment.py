@@ -53,7 +53,10 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """A verified TLS peer of the enrolment port, and for how long its SVID has been expired."""
+    """A verified TLS peer of the enrolment port, and for how long its SVID has been expired.
+
+    Below 0: in how many seconds it begins.
+    """
 
     principal: Principal
     late_s: float
@@ -166,12 +169,10 @@ class Enrolment:
         entry = self._registry.admitted(principal.spiffe_id, serial=principal.serial)
         _check_not_attested(entry)
         if peer.late_s:
-            LOG.warning(
-                "late renewal id=%s serial=%s expired_for_s=%d",
-                principal.spiffe_id,
-                principal.serial,
-                peer.late_s,
-            )
+            text = "late renewal id=%s serial=%s expired_for_s=%d"
+            if peer.late_s < 0:
+                text = "early renewal id=%s serial=%s, clocks were ahead: expired_for_s=%d"
+            LOG.warning(text, principal.spiffe_id, principal.serial, peer.late_s)
         return self._issue(entry, csr.key, peer.late_s)
 
     def _issue(self, entry: Entry, key: Any, late_s: float) -> Grant:

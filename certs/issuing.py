@@ -40,7 +40,7 @@ class IssuerSection(Protocol):
 
     @property
     def late_s_max(self) -> int:
-        """How long after its end an SVID still renews."""
+        """How long after its end, or before its begin, an SVID still renews."""
         ...
 
     @property

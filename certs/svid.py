@@ -4,6 +4,8 @@ OpenSSL accepts two URI SANs, an ID without a path, and a leaf that may sign oth
 not. Source: SPIFFE X509-SVID sections 2, 3, 4 and 5.2.
 """
 
+from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from cryptography import x509
@@ -69,6 +71,22 @@ def is_issued_by(certificate: x509.Certificate, signer: x509.Certificate) -> boo
     except (InvalidSignature, ValueError, TypeError):
         return False
     return True
+
+
+def check_chain(chain_pem: bytes, roots_der: Iterable[bytes]) -> None:
+    """Check that an SVID is signed up to one of these roots, whatever the time.
+
+    Raises:
+        IdentityError: with the rule that is broken as `reason`.
+    """
+    chain = chain_of(chain_pem)
+    check_leaf(chain[0])
+    for signer in chain[1:]:
+        signs_for(signer)
+    roots = [load(root) for root in roots_der]
+    links = all(is_issued_by(one, signer) for one, signer in pairwise(chain))
+    if not links or not any(is_issued_by(chain[-1], root) for root in roots):
+        raise IdentityError("SVID is not of a root that is known", reason="untrusted")
 
 
 def signs_for(signer: x509.Certificate) -> set[str]:

@@ -110,7 +110,7 @@ class SvidWatch:
         for _ in range(self._late.qsize()):
             grant = self._late.get_nowait()
             spiffe_id = grant.issued.spiffe_id
-            if grant.late_s:
+            if grant.late_s > 0:
                 found.append((LATE, spiffe_id, f"SVID was renewed {grant.late_s:.0f} s too late"))
                 raised.add((LATE, spiffe_id))
             elif (LATE, spiffe_id) in raised:

@@ -140,7 +140,7 @@ class IdentitySection:
     )
     late_s_max: int = option(
         2_592_000,
-        "How long after its end an SVID still renews, for renewal alone. 0: never.",
+        "How long after its end, or before its begin, an SVID still renews, but no more. 0: never.",
         low=0,
     )
     tpm_ca_file: str = option(

@@ -224,6 +224,10 @@ def test_an_svid_that_expired_a_while_ago_comes_back_and_an_older_one_does_not( 
         end_s = int(-days * DAY_S)
         return forge(building, str(sensor_id), not_before_s=end_s - 3600, not_after_s=end_s)
 
+    def ahead(days: float) -> Svid:
+        begin_s = int(days * DAY_S)
+        return forge(building, str(sensor_id), not_before_s=begin_s, not_after_s=begin_s + 3600)
+
     def renew(port: Any, svid: Svid) -> object:
         return enrolment_client.renew(port.address, building.bundle(), svid=svid, csr_pem=csr)
 
@@ -234,19 +238,28 @@ def test_an_svid_that_expired_a_while_ago_comes_back_and_an_older_one_does_not( 
         with pytest.raises(RefusedError) as too_long:
             renew(port, expired(30.1))
         with pytest.raises(RefusedError) as early:
-            renew(port, forge(building, str(sensor_id), not_before_s=3600, not_after_s=7200))
+            renew(port, ahead(30.1))
+        assert renew(port, ahead(1.1))  # of a clock that was ahead, signed by our root
+        assert "early renewal" in caplog.text
         registry.deny(sensor_id, reason="gone")
         with pytest.raises(RefusedError) as denied:
             renew(port, expired(1))
+        with pytest.raises(RefusedError) as denied_early:
+            renew(port, ahead(1))
         assert {m.name: m.value for m in port.server.metrics()}["plantroom_enrolment_late_total"]
     registry.restore(sensor_id)
-    with enrolment(late_s_max=0) as port, pytest.raises(RefusedError) as off:
-        renew(port, expired(0.001))
-    assert [refusal(x) for x in (too_long, early, denied, off)] == [
+    with enrolment(late_s_max=0) as port:
+        with pytest.raises(RefusedError) as off:
+            renew(port, expired(0.001))
+        with pytest.raises(RefusedError) as off_early:
+            renew(port, ahead(0.1))
+    assert [refusal(x) for x in (too_long, early, denied, denied_early, off, off_early)] == [
         "expired-too-long",
         "not-yet-valid",
         "denied",
+        "denied",
         "expired",
+        "not-yet-valid",
     ]
 
 

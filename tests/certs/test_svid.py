@@ -199,3 +199,21 @@ def test_bytes_that_are_no_certificate_are_named_so() -> None:
     with pytest.raises(IdentityError) as caught:
         svid.load(b"\x30\x03\x02\x01\x00")
     assert caught.value.reason == "bad-certificate"
+
+
+def test_a_chain_is_signed_up_to_a_root_by_those_who_may_sign(
+    building: Authority, cloud: Authority, forge: Forge, sensor_id: SpiffeId
+) -> None:
+    known = issue_svid(building, sensor_id, ttl_s=600)
+    roots = building.bundle().roots_der
+    svid.check_chain(known.chain_pem, roots)
+    of_a_leaf = forge(known, SENSOR)
+    for chain, trusted in (
+        (known.chain_pem, cloud.bundle().roots_der),
+        (known.chain_pem, ()),
+        (of_a_leaf.chain_pem, roots),
+        (of_a_leaf.chain_pem + known.chain_pem, roots),
+    ):
+        with pytest.raises(IdentityError) as caught:
+            svid.check_chain(chain, trusted)
+        assert caught.value.reason in {"untrusted", "bad-certificate"}

@@ -7,16 +7,26 @@ from typing import Any
 
 import pytest
 
-from plantroom.certs import time_floor
+from plantroom.certs import atomic, enrolment_client, time_floor
 from plantroom.certs.authority import Authority
-from plantroom.certs.enrolled import EnrolledSource, write_bundles, write_token
+from plantroom.certs.embedded import issue_svid
+from plantroom.certs.enrolled import (
+    KEY_FILE,
+    SVID_FILE,
+    TOKEN_FILE,
+    EnrolledSource,
+    write_bundles,
+    write_token,
+)
+from plantroom.certs.enrolment_client import Answer
 from plantroom.certs.registry import Registry
 from plantroom.certs.time_floor import TimeFloor
-from plantroom.wire.errors import IdentityError
+from plantroom.wire.errors import IdentityError, RefusedError
 from plantroom.wire.spiffe import SpiffeId
 
 Open = Callable[..., AbstractContextManager[Any]]
 NOW_S = 1_800_000_000
+AHEAD_S = 26 * 3600
 
 
 class Machine:
@@ -127,3 +137,101 @@ def test_a_server_that_has_expired_by_what_is_known_is_refused_whatever_the_cloc
         with pytest.raises(IdentityError) as caught:
             source.renew()
     assert caught.value.reason == "expired"
+
+
+# A clock that was ahead ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def joined_ahead(
+    building: Authority, registry: Registry, folder: Path, sensor_id: SpiffeId, clock: Any
+) -> Path:
+    """A folder with an SVID that was given while all clocks were ahead; they are right again."""
+    registry.create(sensor_id)
+    clock.offset_s = AHEAD_S
+    svid = issue_svid(building, sensor_id, ttl_s=3600)
+    clock.offset_s = 0
+    atomic.write(folder / SVID_FILE, svid.chain_pem)
+    atomic.write(folder / KEY_FILE, svid.key_pem)
+    return folder
+
+
+def test_who_has_an_svid_from_the_future_is_healed_by_its_issuer(
+    enrolment: Open, joined_ahead: Path, sensor_id: SpiffeId, clock: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "time-floor"
+    path.write_text(f"{clock.wall_us() // 1_000_000 + AHEAD_S}\n")
+    floor = TimeFloor(clock, path)
+    with enrolment() as port:
+        source = EnrolledSource(joined_ahead, spiffe_id=sensor_id, server=port.address, clock=floor)
+        assert floor.behind_s > AHEAD_S - 120
+        assert source.due(clock.wall_us() / 1e6)
+        identity = source.renew()
+        assert identity.svid.not_before_s <= clock.wall_us() / 1e6
+        assert floor.behind_s == 0
+        assert not source.due(clock.wall_us() / 1e6)
+        assert port.server.granted_late == 0
+    assert int(path.read_text()) <= clock.wall_us() // 1_000_000
+
+
+def test_one_that_ran_while_the_clock_was_set_back_is_healed_as_well(
+    enrolment: Open, registry: Registry, folder: Path, sensor_id: SpiffeId, clock: Any
+) -> None:
+    registry.create(sensor_id)
+    write_token(folder, registry.token_create(sensor_id))
+    with enrolment() as port:
+        source = EnrolledSource(folder, spiffe_id=sensor_id, server=port.address, clock=clock)
+        source.renew()
+        clock.offset_s = AHEAD_S
+        port.source.renew()
+        source.renew()
+        clock.offset_s = 0
+        port.source.renew()
+        assert source.due(clock.wall_us() / 1e6)
+        assert source.renew().svid.not_before_s <= clock.wall_us() / 1e6
+        assert not source.due(clock.wall_us() / 1e6)
+
+
+def test_a_server_that_had_expired_cannot_set_the_time_without_its_issuer(  # noqa: PLR0913, PLR0917
+    enrolment: Open,
+    joined_ahead: Path,
+    sensor_id: SpiffeId,
+    clock: Any,
+    building: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stranger = Authority.open(joined_ahead / "stranger", building.trust_domain, clock=clock)
+    old = issue_svid(building, sensor_id, ttl_s=3600)  # seen once, for another key
+    with enrolment() as port:
+        source = EnrolledSource(joined_ahead, spiffe_id=sensor_id, server=port.address, clock=clock)
+        known_s = source.floor.wall_us() / 1e6
+        asked = enrolment_client.renew
+        for chain, reason in (
+            (issue_svid(stranger, sensor_id, ttl_s=3600).chain_pem, "untrusted"),
+            (old.chain_pem, "bad-key"),
+        ):
+
+            def answer(*given: Any, chain: bytes = chain, **named: Any) -> Answer:
+                asked(*given, **named)  # the handshake, with its check of times
+                return Answer(chain_pem=chain, bundles={})
+
+            monkeypatch.setattr(enrolment_client, "renew", answer)
+            with pytest.raises(IdentityError) as caught:
+                source.renew()
+            assert caught.value.reason == reason
+    assert source.floor.wall_us() / 1e6 >= known_s
+
+
+def test_a_join_token_is_not_given_to_a_server_that_had_expired(
+    enrolment: Open, registry: Registry, joined_ahead: Path, sensor_id: SpiffeId, clock: Any
+) -> None:
+    write_token(joined_ahead, registry.token_create(sensor_id))
+    with enrolment(late_s_max=0) as port:  # which turns early ones down as well
+        source = EnrolledSource(joined_ahead, spiffe_id=sensor_id, server=port.address, clock=clock)
+        with pytest.raises(RefusedError) as caught:
+            source.renew()
+        assert caught.value.reason == "not-yet-valid"
+        wait_s = source.wait_s(clock.wall_us() / 1e6)
+        assert 0 < wait_s <= 60
+        assert not source.due(clock.wall_us() / 1e6)
+    assert (joined_ahead / TOKEN_FILE).exists()

@@ -43,7 +43,8 @@ def test_within_its_times_or_a_while_after(now_s: int, late_s: int) -> None:
 @pytest.mark.parametrize(
     ("now_s", "late_s_max", "reason"),
     [
-        (NOW_S - 60 - SKEW_S - 1, LATE_S_MAX, "not-yet-valid"),
+        (NOW_S - 60 - SKEW_S - LATE_S_MAX - 1, LATE_S_MAX, "not-yet-valid"),
+        (NOW_S - 60 - SKEW_S - 1, 0, "not-yet-valid"),
         (NOW_S + 3601 + LATE_S_MAX, LATE_S_MAX, "expired-too-long"),
         (NOW_S + 3601, 0, "expired"),
     ],
@@ -52,6 +53,17 @@ def test_outside_its_times_with_the_reason(now_s: int, late_s_max: int, reason: 
     with pytest.raises(IdentityError) as caught:
         check_times(chain(), now_s=now_s, late_s_max=late_s_max)
     assert caught.value.reason == reason
+
+
+def test_one_that_was_signed_by_a_clock_that_was_ahead_begins_later() -> None:
+    ahead_s = 26 * 3600
+    root = certificates.self_signed("a.b", ROOT_KEY, now_s=NOW_S - ahead_s)
+    parts = [chain()[0], root]
+    early_s = check_times(parts, now_s=NOW_S - ahead_s, late_s_max=LATE_S_MAX)
+    assert early_s == -(ahead_s - 60)
+    with pytest.raises(IdentityError) as caught:  # a root gets no grace
+        check_times(chain(), now_s=NOW_S - ahead_s, late_s_max=LATE_S_MAX)
+    assert caught.value.reason == "not-yet-valid"
 
 
 def test_a_root_that_has_expired_gets_no_grace() -> None:
