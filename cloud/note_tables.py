@@ -8,8 +8,7 @@ from plantroom.cloud.placing import Series
 from plantroom.cloud.readback import BookRef
 from plantroom.cloud.store import Delivery
 from plantroom.cloud.store_schema import EVICTED, GONE, HOUR_US, QUARANTINED, TIMELESS
-from plantroom.wire import cbor, shape
-from plantroom.wire.envelope import Note
+from plantroom.wire.envelope import Note, note_bytes
 from plantroom.wire.seal import seal
 
 _KINDS = {"evicted": EVICTED, "quarantined": QUARANTINED, "gone": GONE}
@@ -30,7 +29,7 @@ class NoteTables:
         """
         by_sensor = ours and note.author == "sensor"
         owner = note.device if by_sensor else f"{delivery.site}/{delivery.gateway}"
-        body = cbor.dumps(shape.to_plain(note))
+        body = note_bytes(note)
         digest = hashlib.sha256(body).digest()
         said = (owner, note.life, note.number, digest, delivery.received_us)
         done = connection.execute(

@@ -8,6 +8,7 @@ import sqlite3
 from typing import Final
 
 from plantroom.cloud.store import Delivery
+from plantroom.wire import apart
 from plantroom.wire.errors import CheckFailedError
 from plantroom.wire.quarantined import DROPPED, REPLAYED, Quarantined, why_not
 from plantroom.wire.reading import Reading
@@ -54,9 +55,12 @@ class Quarantine:
             " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*said, kept, seal(*said, "", None, int(kept is not None))),
         )
-        if done.rowcount and kept is not None:
+        if not done.rowcount:
+            return False
+        apart.count(connection, reading.device, reading.epoch, reading.seq, reading.seq)
+        if kept is not None:
             self._raw_bytes += len(raw)
-        return bool(done.rowcount)
+        return True
 
 
 def items(connection: sqlite3.Connection) -> list[Quarantined]:

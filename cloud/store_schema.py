@@ -9,6 +9,8 @@ the history of the file itself.
 
 from typing import Final
 
+from plantroom.wire import apart
+
 HOUR_US: Final = 3_600_000_000
 TIMELESS: Final = -1
 
@@ -134,4 +136,10 @@ ALTER TABLE quarantine ADD COLUMN seal INTEGER;
 
 _BRANCHES: Final = "CREATE TABLE branch(first INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);"
 
-MIGRATIONS: Final = {"store": (_FIRST, _QUARANTINE_ENDS, _SEALS, _BRANCHES)}
+_APART: Final = (
+    apart.SCHEMA
+    + "INSERT INTO apart SELECT device, epoch, count(*), min(seq), max(seq), NULL FROM quarantine"
+    " GROUP BY device, epoch;"
+)
+
+MIGRATIONS: Final = {"store": (_FIRST, _QUARANTINE_ENDS, _SEALS, _BRANCHES, _APART)}

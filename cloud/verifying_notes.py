@@ -11,8 +11,8 @@ from plantroom.cloud import quarantine
 from plantroom.cloud.readback import BookRef
 from plantroom.cloud.store import Altered
 from plantroom.cloud.store_schema import EVICTED, GONE, QUARANTINED, STORED
-from plantroom.wire import cbor, envelope, shape, spans
-from plantroom.wire.envelope import Note
+from plantroom.wire import apart, spans
+from plantroom.wire.envelope import Note, note_from
 from plantroom.wire.errors import EnvelopeError
 from plantroom.wire.ranges import RangeSet
 from plantroom.wire.seal import column, hashes_to, seal
@@ -34,7 +34,7 @@ class Notes:
             f" {column(connection, 'note')} FROM note"
         ):
             try:
-                note: Note | None = _note_from(body)
+                note: Note | None = note_from(body)
             except EnvelopeError:
                 note = None
             said = (owner, life, number, digest, received_us)
@@ -119,11 +119,5 @@ def set_apart(connection: sqlite3.Connection) -> Iterator[tuple[Key, Altered]]:
             text = "altered: what is said of it in quarantine is not what was written"
         if text:
             yield (str(device), numbers[0]), Altered(numbers[1], numbers[1], text)
-
-
-def _note_from(body: object) -> Note:
-    if not isinstance(body, bytes):
-        raise EnvelopeError("a note is bytes")
-    plain = cbor.loads(body, bytes_max=envelope.CALL_BYTES_MAX, error=EnvelopeError)
-    note: Note = shape.from_plain(Note, plain, EnvelopeError)
-    return note
+    for each in apart.missing(connection):
+        yield (each.device, each.epoch), Altered(*each[2:])

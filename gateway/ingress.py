@@ -211,15 +211,3 @@ def _is_sane(note: Note) -> bool:
 def _whole(intake: Intake, payload: bytes, reason: str, text: str) -> Bad:
     epoch, first, last = intake.claim or (None, None, None)
     return Bad(reason, text, payload, epoch, first, last)
-
-
-def note_bytes(note: Note) -> bytes:
-    """Return a note's deterministic CBOR, which its hash is of."""
-    return cbor.dumps(shape.to_plain(note))
-
-
-def note_from(body: bytes) -> Note:
-    """Return the note of its deterministic CBOR; the inverse of `note_bytes`."""
-    plain = cbor.loads(body, bytes_max=envelope.CALL_BYTES_MAX, error=EnvelopeError)
-    note: Note = shape.from_plain(Note, plain, EnvelopeError)
-    return note

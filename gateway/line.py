@@ -10,10 +10,9 @@ from typing import Any, Final
 
 from plantroom.gateway import answers
 from plantroom.gateway.answers import Sent
-from plantroom.gateway.ingress import note_from
 from plantroom.gateway.lanes import Flight, NoteSent
 from plantroom.gateway.queue_schema import AGAIN, CONFIRMED, WAITING
-from plantroom.wire.envelope import Lane, Note
+from plantroom.wire.envelope import Lane, Note, note_from
 
 _REQUEUE_STEP: Final = 5_000
 _LIVE_BACKLOG_MAX: Final = 20_000

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from plantroom.gateway import books, numbering, salvaging, tables
-from plantroom.gateway.ingress import REUSE, Bad, Intake, Row, note_bytes
+from plantroom.gateway.ingress import REUSE, Bad, Intake, Row
 from plantroom.gateway.queue_schema import (
     AGAIN,
     EVICTED,
@@ -21,7 +21,7 @@ from plantroom.gateway.queue_schema import (
 )
 from plantroom.gateway.tables import Life
 from plantroom.wire import spans
-from plantroom.wire.envelope import Note, NoteKind
+from plantroom.wire.envelope import Note, NoteKind, note_bytes
 from plantroom.wire.ranges import RangeSet, runs
 
 _FATES = (EVICTED, QUARANTINED, GONE)

@@ -11,10 +11,11 @@ from hashlib import sha256
 from typing import Final
 
 from plantroom.gateway import ingress, tables
-from plantroom.gateway.ingress import Intake, note_from
+from plantroom.gateway.ingress import Intake
 from plantroom.gateway.posting import Posting
 from plantroom.gateway.tables import Life
 from plantroom.wire import cbor, senml, topics
+from plantroom.wire.envelope import note_from
 from plantroom.wire.errors import CheckFailedError, PackError, PlantroomError, SpiffeIdError
 from plantroom.wire.quarantined import DROPPED, REPLAYED, Quarantined, why_not
 from plantroom.wire.reading import Reading, Sample

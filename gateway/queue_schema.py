@@ -7,6 +7,8 @@ told to the cloud. All of it is derived from segments, in one transaction with t
 
 from typing import Final
 
+from plantroom.wire import apart
+
 # reading.state
 WAITING: Final = 0  # received in order, not yet confirmed
 AGAIN: Final = 1  # came late, or has to be sent a second time: backfill only
@@ -141,6 +143,13 @@ ALTER TABLE book ADD COLUMN seal INTEGER;
 ALTER TABLE quarantine ADD COLUMN seal INTEGER;
 """
 
+_APART = f"""{apart.SCHEMA}
+INSERT INTO apart
+    SELECT device, ifnull(epoch, {apart.UNKNOWN}) AS at, count(*), min(ifnull(first, 0)),
+        max(ifnull(last, 0)), NULL
+    FROM quarantine GROUP BY device, at;
+"""
+
 MIGRATIONS: Final[dict[str, tuple[str, ...]]] = {
-    "queue": (_FIRST, _OWN_EPOCHS, _QUARANTINE_ENDS, _ACCEPTED, _SEALS)
+    "queue": (_FIRST, _OWN_EPOCHS, _QUARANTINE_ENDS, _ACCEPTED, _SEALS, _APART)
 }

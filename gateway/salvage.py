@@ -20,7 +20,7 @@ from plantroom.gateway.ingress import Arrival, Intake, Row
 from plantroom.gateway.queue_schema import CONFIRMED, TAP
 from plantroom.gateway.spool import Queue
 from plantroom.gateway.stored import reading_from
-from plantroom.wire.envelope import Note
+from plantroom.wire.envelope import Note, note_from
 from plantroom.wire.errors import PlantroomError
 
 _log = logging.getLogger("plantroom.gateway.salvage")
@@ -184,7 +184,7 @@ def _reading(found: Salvaged, row: tuple[Any, ...]) -> None:
 
 def _note(found: Salvaged, row: tuple[Any, ...]) -> None:
     with contextlib.suppress(PlantroomError, TypeError):
-        found.notes.append(ingress.note_from(row[0]))
+        found.notes.append(note_from(row[0]))
 
 
 def _segment(found: Salvaged, arrivals: Arrivals, trust_domain: str, data: bytes) -> None:

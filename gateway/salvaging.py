@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from plantroom.gateway import books, tables
-from plantroom.gateway.ingress import note_bytes
-from plantroom.wire.envelope import Note
+from plantroom.wire.envelope import Note, note_bytes
 
 _DONE: Final = "salvaged:"
 _ASIDE: Final = "set-aside"

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from plantroom.gateway.ingress import note_bytes
+from plantroom.wire import apart
 from plantroom.wire.clock import Clock
-from plantroom.wire.envelope import Note, NoteKind
+from plantroom.wire.envelope import Note, NoteKind, note_bytes
 from plantroom.wire.quarantined import REPLAYED
 from plantroom.wire.ranges import runs
 from plantroom.wire.seal import seal
@@ -178,6 +178,10 @@ def quarantine(  # noqa: PLR0913 -- one row of the table, every column named
     )
     if cursor.rowcount != 1:
         return False
+    epoch, first, last = span
+    apart.count(
+        connection, device, apart.UNKNOWN if epoch is None else epoch, first or 0, last or 0
+    )
     if fits:
         set_meta(connection, "quarantine_bytes", kept + len(raw))
     tally(connection, f"quarantined:{reason}")

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from plantroom.gateway import tables
-from plantroom.gateway.ingress import FOREIGN, REUSE, note_from
+from plantroom.gateway.ingress import FOREIGN, REUSE
 from plantroom.gateway.queue_schema import EVICTED, GONE, QUARANTINED, STORED
-from plantroom.wire import spans
-from plantroom.wire.envelope import Note
+from plantroom.wire import apart, spans
+from plantroom.wire.envelope import Note, note_from
 from plantroom.wire.errors import PlantroomError
 from plantroom.wire.ranges import RangeSet
 from plantroom.wire.seal import column, hashes_to, seal
@@ -79,7 +79,7 @@ def load(connection: sqlite3.Connection) -> Notes:
 
 def _note_of(body: object) -> Note | None:
     try:
-        return note_from(body) if isinstance(body, bytes) else None
+        return note_from(body)
     except PlantroomError:
         return None
 
@@ -150,6 +150,7 @@ def set_apart(connection: sqlite3.Connection) -> Iterator[Found]:
             yield Found(*at, "altered: its bytes in quarantine are not those received")
         elif sealed is not None and sealed != seal(*said):
             yield Found(*at, "altered: what is said of it in quarantine is not what was written")
+    yield from (Found(*each) for each in apart.missing(connection))
     kept = tables.meta(connection, "quarantine_bytes", 0)
     if kept != total:
         text = f"altered: {kept} bytes are counted in quarantine, {total} are there"

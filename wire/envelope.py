@@ -46,6 +46,24 @@ class Note:
     offset_us: int | None = None
 
 
+def note_bytes(note: Note) -> bytes:
+    """Return a note's deterministic CBOR, which its hash is of."""
+    return cbor.dumps(shape.to_plain(note))
+
+
+def note_from(body: object) -> Note:
+    """Return the note of its deterministic CBOR; the inverse of `note_bytes`.
+
+    Raises:
+        EnvelopeError: when it is none.
+    """
+    if not isinstance(body, bytes):
+        raise EnvelopeError("a note is bytes")
+    plain = cbor.loads(body, bytes_max=CALL_BYTES_MAX, error=EnvelopeError)
+    note: Note = shape.from_plain(Note, plain, EnvelopeError)
+    return note
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """Readings and notes on their way from a gateway's queue to the cloud's store.

@@ -55,6 +55,9 @@ def test_a_change_is_named_by_its_range(
         "UPDATE quarantine SET at_us = at_us + 1",
         "UPDATE quarantine SET outcome = 'replayed', outcome_us = 1",
         "UPDATE quarantine SET hash = zeroblob(32)",
+        "DELETE FROM quarantine",
+        "UPDATE apart SET items = items + 1",
+        "UPDATE apart SET seal = seal + 1",
     ],
 )
 def test_what_was_set_apart_of_no_book_is_named_as_well(

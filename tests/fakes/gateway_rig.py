@@ -6,11 +6,10 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from plantroom.gateway.derive import Deriver
 from plantroom.gateway.holding import Holding
-from plantroom.gateway.ingress import Intake, note_from
 from plantroom.gateway.queue_schema import MIGRATIONS
 from plantroom.gateway.room import Limits
 from plantroom.gateway.salvage import set_aside_in
@@ -18,8 +17,11 @@ from plantroom.gateway.spool import Queue
 from plantroom.gateway.tables import Life
 from plantroom.wire import envelope, senml
 from plantroom.wire.database import Database
-from plantroom.wire.envelope import Note, Notes
+from plantroom.wire.envelope import Note, Notes, note_from
 from plantroom.wire.reading import Point, Reading
+
+if TYPE_CHECKING:
+    from plantroom.gateway.ingress import Intake
 
 TRUST_DOMAIN = "building-1.smart.local"
 SITE = "building-1"

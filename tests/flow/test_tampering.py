@@ -29,6 +29,7 @@ SILENT = {
         ("segment", "id"),  # its order; a tapped one that is missing is asked for again
         ("segment", "at_us"),
         ("segment", "tapped"),  # from one truth to another
+        ("apart", "seal"),  # to none: as counted from an older file
         ("tap", "segment"),  # lower: it is derived again, to duplicates
         ("span", "first"),  # of what was received and evicted: it is evicted either way
         ("span", "last"),
@@ -51,6 +52,7 @@ SILENT = {
         ("schema_version", "*"),
         ("store", "store_id"),  # its gateways send again what they have
         ("store", "commits"),  # lower: a gateway notices at its next hello
+        ("apart", "seal"),  # to none: as counted from an older file
         ("branch", "*"),  # its gateways send again what they have
         ("device", "newest_us"),  # of a device with corrected times or retention: within bounds
         ("mono", "timed"),

@@ -98,11 +98,6 @@ def test_a_note_that_is_not_the_sensors_own_is_set_aside(
     assert [bad.reason for bad in intake.bad] == [reason]
 
 
-def test_note_bytes_and_note_from_are_inverses() -> None:
-    correction = note(kind="correction", offset_us=-5)
-    assert ingress.note_from(ingress.note_bytes(correction)) == correction
-
-
 def test_a_sample_of_another_device_is_set_aside(lab: Any) -> None:
     records = [{-2: lab.device("other") + "/", -3: 1.79e9, 0: "t", 2: 1}]
     intake = ingress.read(lab.pack([], payload=cbor.dumps(records)), DOMAIN)

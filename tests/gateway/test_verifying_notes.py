@@ -43,6 +43,8 @@ def queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connecti
         ("UPDATE quarantine SET text = 'other'", (7, SIZE, SIZE + 4)),
         ("UPDATE quarantine SET last = last + 1", (7, SIZE, SIZE + 5)),
         ("UPDATE quarantine SET epoch = 6", (6, SIZE, SIZE + 4)),
+        ("DELETE FROM quarantine", (7, SIZE, SIZE + 4)),
+        ("UPDATE apart SET items = items + 1", (7, SIZE, SIZE + 4)),
         ("UPDATE quarantine SET at_us = at_us + 1", (7, SIZE, SIZE + 4)),
         ("UPDATE quarantine SET outcome = 'replayed'", (7, SIZE, SIZE + 4)),
     ],

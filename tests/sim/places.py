@@ -11,6 +11,7 @@ from plantroom.cloud.store import StoredBook
 from plantroom.gateway import ingress
 from plantroom.gateway.queue_schema import EVICTED, QUARANTINED, TAP
 from plantroom.wire import senml
+from plantroom.wire.envelope import note_from
 from tests.sim.disk import Disk
 from tests.sim.process import DOMAIN, spiffe_id
 
@@ -137,7 +138,7 @@ class Places:
 
     def corrected(self) -> set[tuple[str, int]]:
         """Return the epochs of which the gateway has a clock correction."""
-        notes = [ingress.note_from(body) for (body,) in self.at_gateways("SELECT body FROM note")]
+        notes = [note_from(body) for (body,) in self.at_gateways("SELECT body FROM note")]
         notes += [note for intake in self.underived() for note in intake.notes]
         return {(note.device, note.epoch) for note in notes if note.kind == "correction"}
 

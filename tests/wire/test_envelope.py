@@ -1,6 +1,7 @@
 """Envelopes: equal there and back; hostile bytes give a named error and nothing else."""
 
 import lzma
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -65,6 +66,17 @@ def test_decode_is_the_inverse_of_encode(message: Any) -> None:
     data = envelope.encode(message)
     assert envelope.decode(data, type(message)) == message
     assert envelope.kind_of(data) == type(message).__name__.lower()
+
+
+def test_note_bytes_and_note_from_are_inverses() -> None:
+    correction = replace(NOTE, kind="correction", offset_us=-5)
+    assert envelope.note_from(envelope.note_bytes(correction)) == correction
+
+
+@pytest.mark.parametrize("body", [None, 7, "text", b"", b"\xa0", b"\x01"])
+def test_what_is_no_note_is_refused_by_name(body: object) -> None:
+    with pytest.raises(EnvelopeError):
+        envelope.note_from(body)
 
 
 def test_every_kind_of_envelope_has_an_example() -> None:
