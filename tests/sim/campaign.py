@@ -10,18 +10,19 @@ from collections import Counter
 from collections.abc import Generator, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
+from functools import partial
 
-from tests.sim.plan import of_seed, strict_of_seed
-from tests.sim.running import Result, simulate, simulate_seed, simulate_strict_seed
+from tests.sim.plan import KINDS
+from tests.sim.running import Result, simulate, simulate_seed
 
 _CHUNK = 8
 
 
 def run(
-    seeds: Iterable[int], *, workers: int | None = None, strict: bool = False
+    seeds: Iterable[int], *, workers: int | None = None, kind: str = "plain"
 ) -> Generator[Result, None, None]:
     """Give the results of these seeds, in their order."""
-    simulated = simulate_strict_seed if strict else simulate_seed
+    simulated = partial(simulate_seed, kind=kind)
     with ProcessPoolExecutor(workers or os.cpu_count(), initializer=_prepare) as pool:
         yield from pool.map(simulated, seeds, chunksize=_CHUNK)
 
@@ -32,7 +33,7 @@ def _prepare() -> None:
     gc.set_threshold(100_000, 50, 50)
 
 
-def summed(results: Iterable[Result], took_s: float) -> str:
+def summed(results: Iterable[Result]) -> str:
     """Say what a campaign consisted of."""
     runs, done, broken = 0, Counter[str](), 0
     for result in results:
@@ -41,22 +42,21 @@ def summed(results: Iterable[Result], took_s: float) -> str:
     parts = [
         f"{count:,} {what} ({count / max(1, runs):,.1f} a run)" for what, count in done.items()
     ]
-    return f"{runs} runs in {took_s:.0f} s, {broken} broken: {', '.join(parts)}"
+    return f"{runs} runs, {broken} broken: {', '.join(parts)}"
 
 
-def told(result: Result, *, strict: bool = False) -> str:
+def told(result: Result, kind: str = "plain") -> str:
     """Say what broke, and how to see it again."""
-    option = " --strict" if strict else ""
     last = "\n  ".join(result.trace[-12:])
     return (
         f"seed {result.seed}: {result.why}\n  {last}\n"
-        f"again: python -m tests.sim.campaign --replay {result.seed}{option}"
+        f"again: python -m tests.sim.campaign --kind {kind} --replay {result.seed}"
     )
 
 
-def replay(seed: int, *, strict: bool) -> int:
+def replay(seed: int, kind: str) -> int:
     """Run one seed and print everything that happened."""
-    plan = strict_of_seed(seed) if strict else of_seed(seed)
+    plan = KINDS[kind](seed)
     result = simulate(plan)
     sys.stdout.write(f"{plan}\n" + "\n".join(result.trace))
     verdict = f"BROKEN: {result.why}" if result.why else "every invariant held"
@@ -69,18 +69,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", default="0:2000", metavar="FIRST:END")
     parser.add_argument("--replay", type=int, metavar="SEED")
-    parser.add_argument("--strict", action="store_true", help="clones, backups, retention")
+    parser.add_argument("--kind", choices=KINDS, default="plain", help="what plans are drawn from")
+    parser.add_argument("--strict", dest="kind", action="store_const", const="strict")
     given = parser.parse_args()
     if given.replay is not None:
-        return replay(given.replay, strict=given.strict)
+        return replay(given.replay, given.kind)
     first, _, end = given.seeds.partition(":")
     begin_s, results = time.monotonic(), []
-    with closing(run(range(int(first), int(end)), strict=given.strict)) as given_in_order:
+    with closing(run(range(int(first), int(end)), kind=given.kind)) as given_in_order:
         for result in given_in_order:
             results.append(dataclasses.replace(result, trace=()))
             if result.why:
-                sys.stdout.write(told(result, strict=given.strict) + "\n")
-    sys.stdout.write(summed(results, time.monotonic() - begin_s) + "\n")
+                sys.stdout.write(told(result, given.kind) + "\n")
+    sys.stdout.write(f"{summed(results)}, {time.monotonic() - begin_s:.0f} s\n")
     return int(any(result.why for result in results))
 
 

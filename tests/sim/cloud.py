@@ -69,6 +69,7 @@ class Cloud(Process):
         super().__init__("cloud", disk, chance)
         self._front = front
         self.ingest: Ingest | None = None
+        self.cured = False  # of what makes readings poison
         self._store: SqliteStore | None = None
         self._retiring: asyncio.Task[None] | None = None
 
@@ -77,6 +78,7 @@ class Cloud(Process):
 
     async def main(self) -> None:
         store = self._store = _PickyStore(Path("/sim") / self.disk.name)
+        store.cloud = self
         self.ingest = Ingest(
             store, belongs=belongs_by_name, clock=self.clock, shown=lambda _rows, _now: None
         )
@@ -95,9 +97,11 @@ class Cloud(Process):
 class _PickyStore(SqliteStore):
     """The product's store, but for readings that crash whoever looks at them."""
 
+    cloud: Cloud
+
     async def commit(self, deliveries: Any) -> Any:
         for delivery in deliveries:
             for reading in delivery.batch.readings:
-                if reading.points[0].value == POISON:
+                if reading.points[0].value == POISON and not self.cloud.cured:
                     raise ValueError("poison")
         return await super().commit(deliveries)

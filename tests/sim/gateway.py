@@ -41,7 +41,7 @@ class Gateway(Process):
     ) -> None:
         super().__init__(disk.name, disk, chance)
         self._plan, self._front, self._weather = plan, front, weather
-        self.newest = plan.limits.policy == "newest"
+        self.limits = plan.limits
         self.doors: list[Door] = []
         self._journal: Journal | None = None
         self._held: int | None = None
@@ -51,6 +51,11 @@ class Gateway(Process):
         self._tasks: asyncio.TaskGroup | None = None
         self.queue: Queue | None = None
         self.bridge: Bridge | None = None
+
+    @property
+    def newest(self) -> bool:
+        """Whether what finds no room is booked instead of being queued."""
+        return self.limits.policy == "newest"
 
     def severed(self) -> None:
         for door in self.doors:
@@ -129,7 +134,7 @@ class Gateway(Process):
         database = Database.open(Path("/sim") / self.disk.name, {})
         bits = self.chance.getrandbits
         life = Life(incarnation=bits(53), clock=self.clock, random_bits=bits)
-        queue = Queue(database, life, self._plan.limits, disk_free=lambda: 1 << 40)
+        queue = Queue(database, life, self.limits, disk_free=lambda: 1 << 40)
         self.queue = queue
         await _insist(queue.start)
         self._held = None

@@ -1,6 +1,7 @@
 """What a seed stands for: sizes, limits, and which faults come how often."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,7 +10,7 @@ from plantroom.device.ring import Limits as RingLimits
 from plantroom.gateway.pace import Pace
 from plantroom.gateway.room import Limits, Policy
 
-_POLICIES: tuple[Policy, ...] = ("reject", "oldest", "newest")
+POLICIES: tuple[Policy, ...] = ("reject", "oldest", "newest")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +67,7 @@ def of_seed(seed: int) -> Plan:
             bytes_max=draw((2_000, 1 << 30)),
             age_us_max=draw((0, 0, 20_000_000)),
             disk_free_bytes_min=0,
-            policy=draw(_POLICIES),
+            policy=draw(POLICIES),
             quarantine_bytes_max=draw((0, 1 << 20)),
         ),
         pace=Pace(
@@ -94,3 +95,31 @@ def strict_of_seed(seed: int) -> Plan:
     )
     faults = tuple(sorted({*some, *rare, "clone-gateway" if seed % 2 else "retention"}))
     return of_seed(seed).but(strict=True, faults=faults)
+
+
+INTERVENTIONS = (
+    *("replay-quarantine", "drop-quarantine", "switch-policy", "restore-both"),
+    *("restore-cloud-again", "full-and-killed", "step-in-outage", "crash-halving"),
+)
+
+
+def rough_of_seed(seed: int) -> Plan:
+    """Draw a plan in which people intervene, and bad luck comes in pairs."""
+    chance = random.Random(f"rough {seed}")  # noqa: S311 -- replayable on purpose
+    plan = of_seed(seed)
+    paired = chance.sample(INTERVENTIONS, chance.randrange(2, len(INTERVENTIONS) + 1))
+    some = chance.sample((*FAULTS, "clone-gateway", "retention"), chance.randrange(6))
+    return plan.but(
+        strict=True,
+        poison=chance.choice((0.0, 0.03, 0.1)),
+        garble=chance.choice((0.0, 0.03, 0.1)),
+        limits=replace(plan.limits, quarantine_bytes_max=chance.choice((0, 1 << 20, 1 << 20))),
+        faults=tuple(sorted({*paired, *some})),
+    )
+
+
+KINDS: dict[str, Callable[[int], Plan]] = {
+    "plain": of_seed,
+    "strict": strict_of_seed,
+    "rough": rough_of_seed,
+}

@@ -17,7 +17,7 @@ from plantroom.wire import envelope
 from tests.sim import disk as disks
 from tests.sim import virtual_loop
 from tests.sim.places import BrokenError
-from tests.sim.plan import Plan, of_seed, strict_of_seed
+from tests.sim.plan import KINDS, Plan
 from tests.sim.process import first_of
 from tests.sim.world import World
 
@@ -111,11 +111,6 @@ def _first(group: BaseExceptionGroup[BaseException]) -> str:
     raise group
 
 
-def simulate_seed(seed: int) -> Result:
-    """Run what a seed stands for."""
-    return simulate(of_seed(seed))
-
-
-def simulate_strict_seed(seed: int) -> Result:
-    """Run what a seed stands for where things are there twice, come back, or are old."""
-    return simulate(strict_of_seed(seed))
+def simulate_seed(seed: int, *, kind: str = "plain") -> Result:
+    """Run what a seed stands for, in one of the kinds of plans."""
+    return simulate(KINDS[kind](seed))

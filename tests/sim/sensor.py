@@ -24,6 +24,7 @@ from tests.sim.plan import Plan
 from tests.sim.process import GARBLED, POISON, SITE, Process, spiffe_id
 
 _V5 = 5
+GARBLE = b"\x81\xff"  # in front of a pack: nobody can read it, unless there is a fix that does
 
 
 class Building(Protocol):
@@ -254,5 +255,5 @@ class Door(Deaf):
 def _as_sent(parcel: Parcel) -> bytes:
     """Return the payload; one that holds a garbled reading cannot be decoded by anybody."""
     if any(one.points[0].value == GARBLED for one in parcel.readings):
-        return b"\x81\xff" + parcel.payload
+        return GARBLE + parcel.payload
     return parcel.payload

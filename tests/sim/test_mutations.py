@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from tests.sim import mutations, mutations_told, mutations_twice
+from tests.sim import mutations, mutations_rough, mutations_told, mutations_twice
 from tests.sim.mutations import Mutation
 from tests.sim.plan import Plan, of_seed
 from tests.sim.running import simulate
@@ -35,7 +35,7 @@ def _cases() -> list[object]:
             id=mutation.name,
             marks=() if mutation.name in QUICK else pytest.mark.soak,
         )
-        for module in (mutations, mutations_told, mutations_twice)
+        for module in (mutations, mutations_told, mutations_twice, mutations_rough)
         for mutation in module.MUTATIONS
     ]
 

@@ -13,6 +13,7 @@ from plantroom.gateway import books
 from plantroom.gateway.queue_schema import CONFIRMED, EVICTED
 from plantroom.lab import audit
 from plantroom.lab.ledger import _cloud_page, _gateway_page, _missing
+from plantroom.wire.quarantined import Quarantined
 from tests.sim.disk import Disk
 from tests.sim.places import BrokenError, Key, Known, Places, hash_of, keys_of
 from tests.sim.process import spiffe_id
@@ -32,6 +33,7 @@ class Truth(Places):
     timeless: set[tuple[str, int]] = field(default_factory=set)  # epochs without a known clock
     not_queued: set[Key] = field(default_factory=set)  # refused room under the policy `newest`
     let_go: set[Known] = field(default_factory=set)  # by the store, since they were old enough
+    replayed: set[Key] = field(default_factory=set)  # out of quarantine
 
     # -- what there was
 
@@ -95,6 +97,12 @@ class Truth(Places):
                 "SELECT device, epoch, seq FROM reading JOIN book ON book.id = reading.book"
             )
             self.not_queued |= new - set(held)
+
+    def see_replayed(self, item: Quarantined) -> None:
+        """Remember what has gone from quarantine back into a queue."""
+        if item.epoch is not None and item.first is not None and item.last is not None:
+            seqs = range(item.first, item.last + 1)
+            self.replayed |= {(item.device, item.epoch, seq) for seq in seqs}
 
     # -- what has to hold at every moment
 
@@ -203,9 +211,20 @@ class Truth(Places):
         if self.strict:
             self._refilled(stored, refused)
             self._named(missing)
+        self._replayed_is_kept(stored, told & dropped)
         self._nothing_made_up(stored, taken, told, dropped)
         self._in_order(taken)
         self._ledger_agrees()
+
+    def _replayed_is_kept(self, stored: dict[Key, bytes], evicted: set[Key]) -> None:
+        """What was replayed is stored, or its bytes are in quarantine again."""
+        here = "SELECT device, epoch, first FROM quarantine WHERE outcome = '' AND raw NOT NULL"
+        given_up = "SELECT device, epoch, first FROM quarantine WHERE outcome LIKE 'dropped%'"
+        kept = evicted | stored.keys() | self._retired_keys() | self._disputed()
+        kept |= {known[:3] for known in self.tainted}
+        gone = self.replayed - kept - {*self.at_gateways(here), *self.at_gateways(given_up)}
+        if gone:
+            raise BrokenError(f"replayed, and its bytes are nowhere: {sorted(gone)[:5]}")
 
     def _fate(self, key: Key, stored: dict[Key, bytes], told: set[Key]) -> str:
         if key in stored:

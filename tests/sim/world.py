@@ -16,6 +16,7 @@ from tests.sim.disk import Disk
 from tests.sim.faults import FAULT_OF, Faults
 from tests.sim.gateway import Gateway
 from tests.sim.house import House
+from tests.sim.interventions import INTERVENTION_OF
 from tests.sim.network import Front, Weather
 from tests.sim.places import BrokenError
 from tests.sim.plan import Plan
@@ -249,7 +250,7 @@ class World:
             fault = self.chance.choice(self.plan.faults)
             self.trace.add(fault)
             self.suffered += 1
-            FAULT_OF[fault](self.faults)
+            (FAULT_OF | INTERVENTION_OF)[fault](self.faults)
             self._check()
 
     def _mend(self) -> None:
