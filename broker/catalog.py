@@ -6,9 +6,10 @@ from pathlib import Path
 
 from plantroom.broker.memory import MemorySink
 from plantroom.broker.sink import Sink
-from plantroom.broker.store import MIGRATIONS, SqliteStore, check
+from plantroom.broker.soundness import check, damaged
+from plantroom.broker.store import MIGRATIONS, SqliteStore
 from plantroom.wire.database import Database
-from plantroom.wire.errors import StorageCorruptError
+from plantroom.wire.errors import StorageCorruptError, StorageError
 
 LOGGER = logging.getLogger("plantroom.broker.catalog")
 Closer = Callable[[], None]
@@ -32,7 +33,12 @@ def open_sink(kind: str, path: Path) -> tuple[Sink, Closer]:
 
 def _open_whole(path: Path) -> Database:
     """Open a database and read all that a start reads of it: damage may show only then."""
-    database = Database.open(path, MIGRATIONS)
+    try:
+        database = Database.open(path, MIGRATIONS)
+    except StorageError as error:
+        if damaged(error):
+            raise StorageCorruptError(error.what, where=error.where) from error
+        raise
     try:
         check(database)
     except BaseException:

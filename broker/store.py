@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Iterable
 from functools import partial
 from typing import Any
 
-from plantroom.broker.runs import parse_one
 from plantroom.broker.sink import (
     Batch,
     Cursor,
@@ -24,7 +23,7 @@ from plantroom.broker.sink import (
     entry,
 )
 from plantroom.wire.database import Database
-from plantroom.wire.errors import StorageCorruptError, StorageError
+from plantroom.wire.errors import StorageCorruptError
 
 PART = "broker"
 MIGRATIONS: dict[str, tuple[str, ...]] = {
@@ -237,37 +236,18 @@ _APPLY: dict[type, Any] = {
 }
 
 
-def check(database: Database) -> None:
-    """Read everything that a start reads, before one begins.
-
-    Raises:
-        StorageCorruptError: when any of it is damaged: the database has to be set aside.
-    """
-    try:
-        state = database.write_now(_state)
-    except StorageError as error:
-        if "decode" not in str(error):
-            raise
-        raise StorageCorruptError(error.what, where=error.where) from error
-    packets = [saved.packet for saved in state.retained]
-    packets += [saved.packet for saved in state.wills]
-    try:
-        for packet in packets:
-            if packet is not None:
-                parse_one(packet)
-    except StorageCorruptError as error:
-        raise StorageCorruptError(error.what, where=str(database.path)) from error
-
-
 def _load(db: sqlite3.Connection) -> State:
     db.execute("UPDATE broker_start SET boot = boot + 1")
-    return _state(db)
+    return state(db)
 
 
-def _state(db: sqlite3.Connection) -> State:
-    ((boot,),) = db.execute("SELECT boot FROM broker_start")
+def state(db: sqlite3.Connection) -> State:
+    """Read everything that a start reads."""
+    boots = db.execute("SELECT boot FROM broker_start").fetchall()
+    if len(boots) != 1:
+        raise StorageCorruptError("the number of starts is not there once")
     return State(
-        boot=boot,
+        boot=boots[0][0],
         sessions=tuple(
             SessionSaved(sid=a, spiffe_id=b, client_id=c, expiry_s=d, ended_at_us=e)
             for a, b, c, d, e in db.execute("SELECT * FROM session")
