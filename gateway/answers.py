@@ -1,4 +1,4 @@
-"""What the cloud's answers change in the queue: receipts, welcomes, refills.
+"""What the cloud's answers change in the queue: receipts and refills, and which store it is.
 
 Only a receipt confirms. It confirms exactly the rows of its batch that lie in its ranges; an answer
 of a former store is ignored; a new store makes everything unconfirmed again.
@@ -11,25 +11,21 @@ from hashlib import sha256
 from typing import Final, Literal, NamedTuple
 
 from plantroom.gateway import books, store_known, tables
-from plantroom.gateway.ingress import REUSE
 from plantroom.gateway.queue_schema import (
     AGAIN,
     CONFIRMED,
     EVICTED,
     GONE,
     QUARANTINED,
-    RECEIVED,
     STORED,
     TAP,
 )
 from plantroom.gateway.tables import Life
 from plantroom.wire import spans
-from plantroom.wire.envelope import Book, Receipt, Refill, Span, Welcome
+from plantroom.wire.envelope import Receipt, Refill, Span
 from plantroom.wire.ranges import RangeSet, runs
 
 Standing = Literal["former", "same", "changed"]
-Balance = dict[tuple[str, int], str]  # (device, epoch): what disagrees, empty when nothing does
-_SEQ_MAX: Final = 2**63 - 1
 UNREADABLE: Final = "unreadable"
 MEDIA: Final = "media"
 _HOLES_MAX: Final = 10_000
@@ -161,10 +157,10 @@ def _book_stored(connection: sqlite3.Connection, book: int, rows: Sequence[Sent]
     """Book what is stored; it outranks a quarantine of the same reading."""
     for first, last in runs(sorted(row.seq for row in rows)):
         spans.add(connection, (book, STORED), first, last)
-        _lift_stored(connection, book, first, last)
+        lift_stored(connection, book, first, last)
 
 
-def _lift_stored(connection: sqlite3.Connection, book: int, first: int, last: int) -> None:
+def lift_stored(connection: sqlite3.Connection, book: int, first: int, last: int) -> None:
     """Take back the quarantine of readings that are stored, as far as they are still here."""
     for low, high in spans.within(connection, (book, QUARANTINED), first, last):
         held = _hashes(connection, book, low, high)
@@ -237,80 +233,7 @@ def culprit_note(
         connection.execute("UPDATE note SET told = 1 WHERE id = ?", (note,))
 
 
-def welcome(connection: sqlite3.Connection, answer: Welcome) -> tuple[Standing, Balance]:
-    """Compare the store's books with ours; what has shrunk waits again.
-
-    Returns what disagrees in the digests of every book of which both have the same ranges.
-    """
-    standing = meet(connection, answer.store_id)
-    if standing == "former" or answer.commit < tables.meta(connection, "store_commit", 0):
-        return "former" if standing == "former" else "same", {}
-    store_known.see(connection, answer)
-    balance: Balance = {}
-    for theirs in answer.books:
-        row = connection.execute(
-            "SELECT id FROM book WHERE device = ? AND epoch = ?", (theirs.device, theirs.epoch)
-        ).fetchone()
-        found = None if row is None else _compare(connection, row[0], theirs)
-        if found is not None:
-            balance[theirs.device, theirs.epoch] = found
-    return standing, balance
-
-
-def _compare(connection: sqlite3.Connection, book: int, theirs: Book) -> str | None:
-    """Compare one book; None while the ranges differ, since something is still on its way."""
-    known = RangeSet(theirs.ranges)
-    stored = spans.load(connection, (book, STORED))
-    shrunk = stored.copy()
-    for first, last in known:
-        shrunk.discard(first, last)
-    replayed = RangeSet(  # there another reading of the key may be the one that is stored
-        (first, last)
-        for first, last, reason in spans.touching(connection, (book, QUARANTINED), 0, _SEQ_MAX)
-        if reason != REUSE
-    )
-    for first, last in _common(replayed, known):
-        _lift_stored(connection, book, first, last)
-    booked = RangeSet()
-    for kind in (EVICTED, QUARANTINED):
-        for first, last in spans.load(connection, (book, kind)):
-            shrunk.discard(first, last)
-            booked.add(first, last)
-    doubted = {  # segments with a reading that is stored there, and excused here
-        segment
-        for first, last in _common(booked, known)
-        for segment in range(first // books.SEGMENT_SEQS, last // books.SEGMENT_SEQS + 1)
-    }
-    for first, last in shrunk:
-        spans.discard(connection, (book, STORED), first, last)
-        _send_again(connection, book, first, last)
-    ours = spans.load(connection, (book, RECEIVED))
-    for first, last in booked:
-        ours.discard(first, last)
-        known.discard(first, last)
-    if shrunk or ours != known:
-        return None
-    mine = books.digests(connection, book)
-    compared = mine.keys() & theirs.digests.keys() - doubted
-    wrong = sorted(n for n in compared if mine[n] != theirs.digests[n])
-    if wrong:
-        segments = ", ".join(map(str, wrong[:5]))
-        return f"digest of segment {segments}"
-    connection.execute("UPDATE book SET settled = 1 WHERE id = ?", (book,))
-    return ""
-
-
-def _common(one: RangeSet, other: RangeSet) -> RangeSet:
-    """Return what is in both."""
-    rest, both = one.copy(), one.copy()
-    for first, last in other:
-        rest.discard(first, last)
-    for first, last in rest:
-        both.discard(first, last)
-    return both
-
-
-def _send_again(connection: sqlite3.Connection, book: int, first: int, last: int) -> RangeSet:
+def send_again(connection: sqlite3.Connection, book: int, first: int, last: int) -> RangeSet:
     """Make confirmed readings of a range wait again; return the seqs of the range that are here."""
     rows = connection.execute(
         "SELECT seq, id, state FROM reading WHERE book = ? AND seq BETWEEN ? AND ? ORDER BY seq",
@@ -351,7 +274,7 @@ def _fill(
     books.raise_highest(connection, book, hole.last)
     spans.discard(connection, (book, STORED), hole.first, hole.last)
     books.unsettle(connection, book)
-    held = _send_again(connection, book, hole.first, hole.last)
+    held = send_again(connection, book, hole.first, hole.last)
     if quiet:
         return
     missing = RangeSet([(hole.first, hole.last)])

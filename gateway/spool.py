@@ -24,6 +24,7 @@ from plantroom.gateway.queue_schema import CONFIRMED, TAP, WAITING
 from plantroom.gateway.room import Limits
 from plantroom.gateway.store_known import Known
 from plantroom.gateway.tables import Depth, Life
+from plantroom.gateway.welcomed import Compared, welcome
 from plantroom.wire.database import Database
 from plantroom.wire.envelope import Book, Lane, Note, Receipt, Refill, Span, Welcome
 
@@ -255,14 +256,12 @@ class Queue:
         """Find out whether an answer comes from the store that we know."""
         return await self._database.write(partial(answers.meet, store_id=store_id))
 
-    async def welcome(self, answer: Welcome) -> tuple[Standing, answers.Balance]:
+    async def welcome(self, answer: Welcome) -> Compared:
         """Compare the store's books with ours."""
         return await self._database.write(partial(self._welcome, answer))
 
-    def _welcome(
-        self, answer: Welcome, sql: sqlite3.Connection
-    ) -> tuple[Standing, answers.Balance]:
-        found = answers.welcome(sql, answer)
+    def _welcome(self, answer: Welcome, sql: sqlite3.Connection) -> Compared:
+        found = welcome(sql, answer)
         self._line.rewind(0)
         return found
 

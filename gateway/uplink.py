@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from plantroom.gateway import packing
+from plantroom.gateway.comparing import Comparing
 from plantroom.gateway.exchange import Exchange
 from plantroom.gateway.ingress import REUSE
 from plantroom.gateway.lanes import LANES, Flight, Lanes
@@ -25,7 +26,7 @@ from plantroom.wire.topics import GATEWAY
 
 _log = logging.getLogger("plantroom.gateway.uplink")
 _ANSWERS = ("receipt/{gateway}", "refill/{gateway}")
-LATE, IMBALANCE = "receipts-late", "ledger-imbalance"
+LATE = "receipts-late"
 _FAILURE = 0x80
 _TICK_S = 0.25
 _IDLE_S = 1.0
@@ -82,6 +83,7 @@ class Uplink:
         self._progress = progress
         self._presence = presence
         self._sensors = sensors
+        self._comparing = Comparing(sensors, clock)
         self._work = {lane: asyncio.Event() for lane in LANES}
         self._live_idle = asyncio.Event()
         self._live_idle.set()
@@ -207,17 +209,11 @@ class Uplink:
             await self._queue.set_aside(flight)
 
     async def _welcome(self, answer: Welcome) -> None:
-        standing, balance = await self._queue.welcome(answer)
-        if standing == "former":
+        found = await self._queue.welcome(answer)
+        if found.standing == "former":
             self._progress.ignored += 1
             return
-        for (device, epoch), what in balance.items():
-            if not what:
-                self._sensors.over(IMBALANCE, device, str(epoch), "gateway and cloud agree")
-                continue
-            self._progress.imbalances += 1
-            text = f"gateway and cloud disagree: epoch {epoch} {what}"
-            self._sensors.alarm(IMBALANCE, device, text, cause=str(epoch))
+        self._progress.imbalances += self._comparing.heard(found)
         self._progress.heard()
         if answer.number == self._progress.hellos:
             self._hello_open_us = None

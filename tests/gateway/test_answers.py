@@ -7,7 +7,7 @@ from plantroom.gateway import answers
 from plantroom.gateway.lanes import Flight, Lanes
 from plantroom.gateway.queue_schema import AGAIN, CONFIRMED
 from plantroom.wire import cbor, senml_record
-from plantroom.wire.envelope import Book, Note, Receipt, Refill, Span, Welcome
+from plantroom.wire.envelope import Note, Receipt, Refill, Span
 from plantroom.wire.errors import StorageFullError
 
 
@@ -130,33 +130,6 @@ def test_a_quarantine_that_was_lifted_is_stored_and_its_digest_closes(
         await rig.queue.settle(receipt(flight, span(lab, 0, 2)), flight)
         book = await rig.book()
         assert (book["quarantined"], book["digests"]) == ([], whole)
-
-    asyncio.run(scenario())
-
-
-def welcome(lab: Any, rig: Any, digests: dict[int, bytes], *ranges: tuple[int, int]) -> Welcome:
-    book = Book(device=lab.device(), epoch=7, highest=9, ranges=ranges, digests=digests)
-    return Welcome(
-        incarnation=rig.queue.incarnation, number=1, store_id="a", commit=9, books=(book,)
-    )
-
-
-def test_a_digest_that_differs_over_the_same_ranges_is_an_imbalance(
-    make_rig: Any, lab: Any
-) -> None:
-    async def scenario() -> None:
-        rig = make_rig()
-        await rig.start()
-        await rig.receive(lab.pack(map(lab.reading, range(10))))
-        flight = await fly(rig)
-        await rig.queue.settle(receipt(flight, span(lab, 0, 9)), flight)
-        _, balance = await rig.queue.welcome(welcome(lab, rig, {0: b"\x01" * 32}, (0, 9)))
-        assert balance == {(lab.device(), 7): "digest of segment 0"}
-        assert await rig.queue.unsettled() == 1
-        [mine] = await rig.queue.hello_books(books_max=9, bytes_max=10**6)
-        _, balance = await rig.queue.welcome(welcome(lab, rig, dict(mine.digests), (0, 9)))
-        assert balance == {(lab.device(), 7): ""}
-        assert await rig.queue.unsettled() == 0
 
     asyncio.run(scenario())
 

@@ -98,7 +98,7 @@ _plain_known = store_known.known
 def _no_refill() -> Iterator[None]:
     """Send nothing again, be it for a new name of the store or for a hole in its books."""
     with (
-        mock.patch.object(answers, "_send_again", _not_sent_again),
+        mock.patch.object(answers, "send_again", _not_sent_again),
         mock.patch.object(answers, "requeue", return_value=0),
     ):
         yield
