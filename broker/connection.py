@@ -18,6 +18,7 @@ from plantroom.broker.engine import Engine
 from plantroom.broker.errors import PacketError, ProtocolError
 from plantroom.broker.fast_path import FastPath
 from plantroom.broker.guard import Ask, Peer, UndecidedError
+from plantroom.broker.one_buffer import OneBuffer
 from plantroom.broker.packets import V5, V311
 from plantroom.broker.parts import Parts
 from plantroom.broker.runs import US_PER_S
@@ -35,7 +36,7 @@ _REASON_BYTES = 16  # what a packet has beside its reason string, at most
 Admission = Callable[[Any], Principal | None]
 
 
-class Connection(asyncio.Protocol):
+class Connection(OneBuffer):
     """The protocol of one accepted socket; `peer` is known before it is made."""
 
     # A dict for each of ten thousand connections would be the largest part of them.
@@ -328,11 +329,10 @@ class Connection(asyncio.Protocol):
         """Say that a commit failed where the protocol can, else hold the client."""
         if not self.open:
             return
-        first = acknowledgements[0]
         if self.version != V5:
             self.hold()
             return
-        if first >> 4 not in {PacketType.PUBACK, PacketType.PUBREC}:
+        if acknowledgements[0] >> 4 not in {PacketType.PUBACK, PacketType.PUBREC}:
             self.fail(Code.QUOTA_EXCEEDED, "storage failed")
             return
         self.write(encode.refusals(acknowledgements, Code.QUOTA_EXCEEDED))
