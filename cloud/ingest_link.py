@@ -18,7 +18,7 @@ LOG = logging.getLogger("plantroom.cloud.ingest_link")
 CLIENT_ID = "ingestion"
 FILTER = topics.subscription("uplink/{gateway}/live", "+").replace("/live", "/+")
 LIVE = "/live"
-BEHIND_AT_ONCE = 4  # batches of a backlog, and hellos, in one commit
+BEHIND_AT_ONCE = 2  # batches of a backlog, and hellos, in one commit
 ANSWERS_MAX = 4  # groups of answers that wait to be published before the next group has to
 TROUBLE_S = 2.0  # how long to leave a store alone that could not commit
 
@@ -51,6 +51,7 @@ class IngestLink:
         )
         self._behind: deque[Message] = deque()
         self._behind_max = waiting_max
+        self._live_alone = False  # the last group
         self._answers: asyncio.Queue[Sequence[Message]] = asyncio.Queue(ANSWERS_MAX)
         self._trouble = ""
 
@@ -84,9 +85,10 @@ class IngestLink:
             await self._answers.put(answers)
 
     async def _group(self) -> list[Message]:
-        """Choose what shares the next commit: all that is live, and a little of what is not.
+        """Choose what shares the next commit: all that is live, or a little of what is not.
 
-        So a live reading waits for one short commit, however much of a backlog is on its way.
+        So a live reading waits for one short commit, however much of a backlog is on its way. Where
+        there is always something live, every other group takes both: a backlog goes on as well.
         """
         taken: list[Message] = []
         if not self._behind:
@@ -95,7 +97,8 @@ class IngestLink:
             taken = self._link.take_now(self._group_max)
         live = [message for message in taken if message.topic.endswith(LIVE)]
         self._behind += [message for message in taken if not message.topic.endswith(LIVE)]
-        count = min(len(self._behind), BEHIND_AT_ONCE)
+        self._live_alone = bool(live) and not self._live_alone
+        count = 0 if self._live_alone else min(len(self._behind), BEHIND_AT_ONCE)
         return live + [self._behind.popleft() for _ in range(count)]
 
     async def _answer(self) -> NoReturn:

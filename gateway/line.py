@@ -12,10 +12,12 @@ from plantroom.gateway import answers
 from plantroom.gateway.answers import Sent
 from plantroom.gateway.lanes import Flight, NoteSent
 from plantroom.gateway.queue_schema import AGAIN, CONFIRMED, WAITING
+from plantroom.gateway.tables import Depth
 from plantroom.wire.envelope import Lane, Note, note_from
 
 _REQUEUE_STEP: Final = 5_000
 _LIVE_BACKLOG_MAX: Final = 20_000
+_LIVE_COUNTED_MAX: Final = 2 * _LIVE_BACKLOG_MAX  # with what is in the air
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,21 @@ class Line:
         last = sql.execute("SELECT ifnull(max(id), 0) FROM reading").fetchone()[0]
         self._next["backfill"] = min(self._next["backfill"], self.boundary)
         self.boundary = self._next["live"] = last + 1
+
+    def live(self, sql: sqlite3.Connection) -> Depth:
+        """Count what waits in the live lane.
+
+        More than that lane ever holds has grown without a link, and goes to backfill with the next
+        one. To count days of it, for everybody who asks how the queue is doing, would keep the
+        disk and this thread from all else.
+        """
+        count, size = sql.execute(
+            "SELECT count(*), ifnull(sum(size), 0) FROM (SELECT size FROM reading"
+            f" INDEXED BY reading_waiting WHERE state < {CONFIRMED} AND state = {WAITING}"
+            " AND id >= ? ORDER BY id LIMIT ?)",
+            (self.boundary, _LIVE_COUNTED_MAX + 1),
+        ).fetchone()
+        return Depth() if count > _LIVE_COUNTED_MAX else Depth(readings=count, bytes=size)
 
     def connected(self, flights: Sequence[Flight], sql: sqlite3.Connection) -> None:
         """Have just what `flights` carry in the air, and begin anew."""

@@ -20,7 +20,7 @@ from plantroom.gateway.ingress import Intake
 from plantroom.gateway.lanes import Flight
 from plantroom.gateway.line import Line, Taken, content
 from plantroom.gateway.posting import Posting
-from plantroom.gateway.queue_schema import CONFIRMED, TAP, WAITING
+from plantroom.gateway.queue_schema import CONFIRMED, TAP
 from plantroom.gateway.room import Limits
 from plantroom.gateway.store_known import Known
 from plantroom.gateway.tables import Depth, Life
@@ -356,14 +356,9 @@ class Queue:
 
     def _standings(self, sql: sqlite3.Connection) -> Standings:
         depths = tables.depths(sql)
-        live = sql.execute(
-            "SELECT count(*), ifnull(sum(size), 0) FROM reading INDEXED BY reading_waiting"
-            f" WHERE state < {CONFIRMED} AND state = {WAITING} AND id >= ?",
-            (self._line.boundary,),
-        ).fetchone()
         return Standings(
             waiting=room.waiting(depths),
-            live=Depth(readings=live[0], bytes=live[1]),
+            live=self._line.live(sql),
             history=depths[CONFIRMED],
             notes=sql.execute("SELECT count(*) FROM note WHERE told = 0").fetchone()[0],
             tallies=dict(sql.execute("SELECT name, value FROM tally")),

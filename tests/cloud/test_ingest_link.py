@@ -136,7 +136,7 @@ def test_connection_that_is_cut_comes_back_with_its_session(tmp_path: Path) -> N
     asyncio.run(main())
 
 
-def test_a_live_batch_waits_for_no_more_than_a_little_of_a_backlog() -> None:
+def test_what_is_live_goes_alone_and_a_little_of_a_backlog_with_every_other_group() -> None:
     def message(number: int, lane: str) -> Message:
         return Message(topic=f"v1/building-1/uplink/gateway/{lane}", payload=b"%d" % number)
 
@@ -157,9 +157,15 @@ def test_a_live_batch_waits_for_no_more_than_a_little_of_a_backlog() -> None:
         lanes = ["backfill"] * 9 + ["live", "hello", "live"]
         for number, lane in enumerate(lanes):
             link._link._waiting.put_nowait(message(number, lane))
-        assert await group() == [9, 11, 0, 1, 2, 3]
-        assert await group() == [4, 5, 6, 7]
-        link._link._waiting.put_nowait(message(12, "live"))
-        assert await group() == [12, 8, 10]
+        assert await group() == [9, 11]
+        assert await group() == [0, 1]
+        for number in (12, 13, 14):
+            link._link._waiting.put_nowait(message(number, "live"))
+            assert await group() == ([number, 2, 3] if number == 13 else [number])
+        assert await group() == [4, 5]
+        assert await group() == [6, 7]
+        link._link._waiting.put_nowait(message(15, "live"))
+        assert await group() == [15]
+        assert await group() == [8, 10]
 
     asyncio.run(main())

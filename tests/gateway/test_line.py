@@ -1,6 +1,10 @@
 import asyncio
 from typing import Any
 
+import pytest
+
+from plantroom.gateway import line
+
 
 def test_live_and_backfill_never_take_the_same_row(make_rig: Any, lab: Any) -> None:
     async def scenario() -> None:
@@ -32,5 +36,25 @@ def test_notes_travel_with_backfill_once_at_a_time(make_rig: Any, lab: Any) -> N
             batch = await rig.queue.take("backfill", readings_max=5, bytes_max=9999, notes_max=2)
             sizes.append(len(batch.told))
         assert sizes == [2, 1, 0]
+
+    asyncio.run(scenario())
+
+
+def test_what_has_outgrown_the_live_lane_is_counted_as_backfill(
+    make_rig: Any, lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line, "_LIVE_COUNTED_MAX", 5)
+
+    async def scenario() -> None:
+        rig = make_rig()
+        await rig.start()
+        await rig.receive(lab.pack(map(lab.reading, range(5))))
+        now = await rig.queue.standings()
+        assert (now.live.readings, now.backfill.readings) == (5, 0)
+        assert now.live.bytes == now.waiting.bytes > 0
+        await rig.receive(lab.pack([lab.reading(5)]))
+        now = await rig.queue.standings()
+        assert (now.live.readings, now.backfill.readings) == (0, 6)
+        assert now.backfill.bytes == now.waiting.bytes
 
     asyncio.run(scenario())
