@@ -15,6 +15,7 @@ from plantroom.broker.engine import Engine
 from plantroom.broker.errors import PacketError
 from plantroom.broker.filters import check_name
 from plantroom.broker.guard import Ask, explain
+from plantroom.broker.orphans import orphans
 from plantroom.broker.outgoing import Outgoing
 from plantroom.broker.packets import V5, V311, Connect
 from plantroom.broker.properties import NONE, Property
@@ -257,11 +258,14 @@ class Handshake:
             return
         client.connection = None
         client.pings = 0
+        left = orphans(client.session) if client.expiry_s == 0 else []
         client.session.detach()
         client.ended_us = self._engine.clock.wall_us()
         self._wills.connection_lost(client)
         if client.expiry_s == 0:
             self._engine.clients.end(client)
+            for run in left:
+                self._engine.journal.run(run)
         elif client.session.durable:
             self._engine.clients.save(client, stored=True)
             self._engine.journal.touch(client.session)

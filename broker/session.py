@@ -164,15 +164,14 @@ class Session:
         if not self.backlog.behind:
             self.sent = self.next_ordinal
 
+    def remaining(self) -> list[Delivery]:
+        """Return what of its queue is in memory, in turn; what was sent has DUP."""
+        flights = [part for f in self.in_flight for part in unfinished(f, self._acknowledged)]
+        return [*flights, *self.pending, *self.backlog.aside]
+
     def detach(self) -> None:
         """Leave the queue to the log: the connection is gone; only volatile messages stay here."""
-        volatile = [
-            part
-            for flight in self.in_flight
-            if flight.run.volatile
-            for part in unfinished(flight, self._acknowledged)
-        ]
-        volatile += [p for p in (*self.pending, *self.backlog.aside) if p.run.volatile]
+        volatile = [part for part in self.remaining() if part.run.volatile]
         self.backlog.leave(self.cursor().done, self._acknowledged, volatile)
         self.pending_bytes = sum(cost(part.run, part.count) for part in volatile)
         self.ready = False
