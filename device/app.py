@@ -170,6 +170,7 @@ def _outbox(settings: DeviceSettings, clock: Clock, journal: Journal) -> Outbox:
             clock=clock,
             randbits=secrets.randbits,
             boot=boot_name(),
+            say=journal.error,
         )
 
     try:

@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -31,7 +31,7 @@ from plantroom.device.ring import (
 from plantroom.wire import senml
 from plantroom.wire.clock import Clock, is_plausible
 from plantroom.wire.envelope import Note
-from plantroom.wire.errors import StorageCorruptError
+from plantroom.wire.errors import StorageCorruptError, StorageFullError
 from plantroom.wire.reading import KEY_MAX, Reading
 from plantroom.wire.sqlite import connect, translated
 
@@ -71,7 +71,9 @@ class Outbox:
         clock: Clock,
         randbits: Callable[[int], int],
         boot: str,
+        say: Callable[[str], None] = lambda _text: None,
     ) -> None:
+        self._say = say
         self._db = connection
         self._path = path
         self._device = device
@@ -97,10 +99,12 @@ class Outbox:
         clock: Clock,
         randbits: Callable[[int], int],
         boot: str = "",
+        say: Callable[[str], None] = lambda _text: None,
     ) -> "Outbox":
         """Open (or make) the file and begin a new epoch.
 
         `boot` names this boot of the machine: the time since it is the same for all lives in it.
+        `say` hears of rows that somebody has changed.
 
         Raises:
             StorageCorruptError: when the file is damaged; `set_aside` moves it out of the way.
@@ -122,6 +126,7 @@ class Outbox:
                 clock=clock,
                 randbits=randbits,
                 boot=boot,
+                say=say,
             )
         except BaseException:
             connection.close()
@@ -238,12 +243,26 @@ class Outbox:
     def take(self, count_max: int, bytes_max: int) -> tuple[Reading, ...]:
         """Take the oldest run of unsent readings into the air: one epoch, no gaps, oldest first."""
         with self._lock, translated(self._path):
-            return self._ring.take(UNSENT, count_max, bytes_max)
+            run = self._ring.take(UNSENT, count_max, bytes_max)
+        self._give_up_broken()
+        return run
 
     def take_parked(self, *, behind: Key) -> tuple[Reading, ...]:
         """Take one parked reading into the air: the first behind a key, else the first of all."""
         with self._lock, translated(self._path):
-            return self._ring.take(PARKED, 1, 0, behind=behind) or self._ring.take(PARKED, 1, 0)
+            run = self._ring.take(PARKED, 1, 0, behind=behind) or self._ring.take(PARKED, 1, 0)
+        self._give_up_broken()
+        return run
+
+    def _give_up_broken(self) -> None:
+        """Say of rows that are not as they were written that they are gone, once there is room."""
+        if not self._ring.broken:
+            return
+        with suppress(StorageFullError), self._transaction():
+            spans = self._ring.give_up(self._clock.wall_us())
+            self._ring.broken.clear()
+            for epoch, first, last in spans:
+                self._say(f"outbox: epoch {epoch} seq {first} to {last} was changed: it is gone")
 
     def sent(self, readings: Iterable[Reading]) -> None:
         """Mark readings as acknowledged; they stay until their room is needed."""

@@ -105,6 +105,7 @@ class Ring:
         self._life = life
         self._air: set[Key] = set()
         self._notes_seen: set[Key] = set()  # those that someone may have read: fixed for good
+        self.broken: set[Key] = set()  # not as they were written: found, and not yet given up
         self.counts = self._count()
 
     def _count(self) -> Counts:
@@ -225,7 +226,7 @@ class Ring:
         ).fetchall()
         for row in map(_Row._make, rows):
             missing.discard(row.seq)
-        self.mark([(epoch, row[1]) for row in rows if row[2] == SENT], UNSENT)
+        self.mark([(epoch, row[1]) for row in rows if row[2] not in {UNSENT, PARKED}], UNSENT)
         for low, high in self._db.execute(
             "SELECT first, last FROM note WHERE epoch = ? AND kind <> 'correction'", (epoch,)
         ):
@@ -247,25 +248,49 @@ class Ring:
         run: list[Reading] = []
         size_bytes = 0
         rows = self._db.execute(
-            "SELECT epoch, seq, pack FROM reading WHERE state = ? AND (epoch, seq) > (?, ?)"
+            "SELECT epoch, seq, pack, crc FROM reading WHERE state = ? AND (epoch, seq) > (?, ?)"
             " ORDER BY epoch, seq",
             (state, *behind),
         )
-        for epoch, seq, pack in rows:
+        for epoch, seq, pack, crc in rows:
             if (epoch, seq) in self._air:
                 if run:
                     break
+                continue
+            reading = _whole((epoch, seq), pack, crc)
+            if reading is None:
+                self.broken.add((epoch, seq))
                 continue
             size_bytes += len(pack)
             apart = run and (run[-1].epoch, run[-1].seq + 1) != (epoch, seq)
             if apart or (run and size_bytes > bytes_max):
                 break
-            run.append(senml.decode(pack).readings[0])
+            run.append(reading)
             if len(run) == count_max:
                 break
         rows.close()
         self._air.update((reading.epoch, reading.seq) for reading in run)
         return tuple(run)
+
+    def give_up(self, at_us: int) -> list[tuple[int, int, int]]:
+        """Take broken rows out and say that they are gone; return which: epoch, first, last.
+
+        Whoever was sent them when they were whole still has them, and knows better.
+        """
+        spans: list[tuple[int, int, int]] = []
+        for key in sorted(self.broken):
+            row = self._db.execute(f"{_ROW} WHERE epoch = ? AND seq = ?", key).fetchone()
+            if row is None:
+                continue
+            self._db.execute("DELETE FROM reading WHERE epoch = ? AND seq = ?", key)
+            self.counts = self.counts.moved(row[2], -1, -row[3])
+            if spans and (spans[-1][0], spans[-1][2] + 1) == key:
+                spans[-1] = (key[0], spans[-1][1], key[1])
+            else:
+                spans.append((*key, key[1]))
+        for span in spans:
+            self.say("gone", span, "media", at_us)
+        return spans
 
     def land(self, keys: Iterable[Key]) -> None:
         """Take readings out of the air again; whoever knows more marks them first."""
@@ -286,10 +311,12 @@ class Ring:
     def waiting(self, count_max: int) -> tuple[Reading, ...]:
         """Return the oldest readings that no one has acknowledged, also those in the air."""
         rows = self._db.execute(
-            "SELECT pack FROM reading WHERE state <> ? ORDER BY epoch, seq LIMIT ?",
+            "SELECT epoch, seq, pack, crc FROM reading WHERE state <> ?"
+            " ORDER BY epoch, seq LIMIT ?",
             (SENT, count_max),
         )
-        return tuple(senml.decode(pack).readings[0] for (pack,) in rows)
+        found = (_whole((epoch, seq), pack, crc) for epoch, seq, pack, crc in rows)
+        return tuple(reading for reading in found if reading is not None)
 
     def notes(self, device: str) -> tuple[Note, ...]:
         """Return the oldest tombstones that speak of one epoch; they are never changed again."""
@@ -323,3 +350,14 @@ class Ring:
             gone = self._db.execute("DELETE FROM note WHERE life = ? AND number = ?", key).rowcount
             self.counts = replace(self.counts, notes=self.counts.notes - gone)
         self._notes_seen.difference_update(keys)
+
+
+def _whole(key: Key, pack: object, crc: int | None) -> Reading | None:
+    """Return a row's reading, or None when the row is not as it was written.
+
+    Rows of a former version have no checksum.
+    """
+    if not isinstance(pack, bytes) or crc not in {None, zlib.crc32(pack)}:
+        return None
+    reading = senml.decode(pack).readings[0]
+    return reading if (reading.epoch, reading.seq) == key else None

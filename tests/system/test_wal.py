@@ -1,7 +1,8 @@
-"""One byte of a WAL that was never moved into its database, changed while nothing runs.
+"""One byte changed while nothing runs: of a WAL, of what a sensor has not sent yet.
 
-SQLite takes the changed frame for the end of the WAL: what was committed behind it is gone, and
-nobody is told. So the books of the others have to say it, and bring back what they still hold.
+In a WAL that was never moved into its database SQLite takes the changed frame for the end: what was
+committed behind it is gone, and nobody is told. So the books of the others have to say it, and
+bring back what they still hold.
 """
 
 import contextlib
@@ -108,3 +109,43 @@ def test_what_went_with_a_torn_wal_comes_again(
         assert report["closes"], report["faults"]
         counts = {epoch: book["cloud"]["count"] for epoch, book in books(building).items()}
         assert all(counts[epoch] >= count for epoch, count in wanted.items()), (counts, wanted)
+
+
+def unsent(building: Building) -> list[tuple[int, int]]:
+    """Return the epoch and seq of what the sensor has not sent."""
+    path = building.state / "devices" / "hvac-001" / "outbox.db"
+    with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as outbox:
+        return outbox.execute(
+            "SELECT epoch, seq FROM reading WHERE state = 0 ORDER BY epoch, seq"
+        ).fetchall()
+
+
+def test_an_unsent_reading_that_was_changed_is_never_stored_and_named_lost(
+    building: Building,
+) -> None:
+    building.start(*FAST)
+    until(lambda: stored(building) >= 10, deadline_s=180, what="stored readings")
+    building.kill("gateway")
+    until(lambda: len(unsent(building)) >= 3, deadline_s=60, what="something to send")
+    kill_all(building)
+    epoch, seq = unsent(building)[1]
+    path = building.state / "devices" / "hvac-001" / "outbox.db"
+    with contextlib.closing(sqlite3.connect(path)) as outbox, outbox:
+        (pack,) = outbox.execute(
+            "SELECT pack FROM reading WHERE epoch = ? AND seq = ?", (epoch, seq)
+        ).fetchone()
+        other = pack.replace(b"Cel", b"Cem")
+        assert other != pack
+        outbox.execute(
+            "UPDATE reading SET pack = ? WHERE epoch = ? AND seq = ?", (other, epoch, seq)
+        )
+    building.start(*FAST)
+
+    def named() -> bool:
+        faults = json.loads(building.run("ledger", "verify", "--json").stdout)["faults"]
+        told = [(each["device"], each["epoch"], each["first"], each["last"]) for each in faults]
+        return [each["what"] for each in faults] == ["lost"] and told == [(HVAC, epoch, seq, seq)]
+
+    until(named, deadline_s=180, what="the one reading that is named lost")
+    log = (building.state / "logs" / "hvac-001.log").read_text("utf-8")
+    assert f"epoch {epoch} seq {seq} to {seq} was changed: it is gone" in log
