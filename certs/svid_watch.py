@@ -18,7 +18,7 @@ from plantroom.certs.enrolment import Grant
 from plantroom.certs.holder import RunningSource
 from plantroom.certs.registry import Registry
 from plantroom.certs.svid_alarms import SvidAlarms
-from plantroom.certs.time_floor import TimeFloor
+from plantroom.certs.time_floor import DOUBT_S, TimeFloor
 from plantroom.wire.errors import IdentityError, PlantroomError
 from plantroom.wire.identity import Svid
 from plantroom.wire.metrics import Metric
@@ -78,6 +78,7 @@ class SvidWatch:
         self._floor = floor
         self._late: asyncio.Queue[Grant] = asyncio.Queue(_EVENTS_MAX)
         self._overdue: dict[SpiffeId, int] = {}
+        self._doubts = False
 
     def granted(self, grant: Grant) -> None:
         """Hear of an SVID that was given out."""
@@ -100,10 +101,23 @@ class SvidWatch:
             StorageError: when the registry cannot be read or written.
         """
         await asyncio.to_thread(self._floor.keep)
+        self._doubt_the_clock()
         raised = set(await asyncio.to_thread(self._alarms.raised))
         for rule, spiffe_id, text in [*self._came_late(raised), *await self._past(raised)]:
             await asyncio.to_thread(self._alarms.note, rule, spiffe_id, raised=bool(text))
             await say(rule, spiffe_id, text)
+
+    def _doubt_the_clock(self) -> None:
+        doubts = self._floor.doubt_s > DOUBT_S
+        if doubts and not self._doubts:
+            LOG.warning(
+                "this machine's clock is %.0f s behind what is kept here, and SVIDs are signed as "
+                "of then; if the clock is right: plantroom identity clock --accept",
+                self._floor.doubt_s,
+            )
+        elif self._doubts and not doubts:
+            LOG.info("this machine's clock and what is kept here are one again")
+        self._doubts = doubts
 
     def _came_late(self, raised: set[tuple[str, SpiffeId]]) -> list[tuple[str, SpiffeId, str]]:
         found: list[tuple[str, SpiffeId, str]] = []

@@ -9,6 +9,7 @@ from plantroom.cli import (
     identity_authority,
     identity_bundle,
     identity_chips,
+    identity_clock,
     identity_join,
     output,
 )
@@ -27,6 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _configure_entry(nouns.add_parser("entry", help="registration entries"))
     identity_join.configure(nouns)
     identity_chips.configure(nouns)
+    identity_clock.configure(nouns)
     identity_bundle.configure(nouns.add_parser("bundle", help="trust bundles"))
     svids = subcommands(nouns.add_parser("svid", help="issued SVIDs"))
     svid = subcommand(svids, "show", "print the newest SVIDs: serial, expiry, renewal", show_svid)

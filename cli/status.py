@@ -58,6 +58,10 @@ def _parts(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("drain", _text(found["drain"])),
         *((name, _text(found[name])) for name in ("evicted", "quarantined") if found[name]),
         *(("set aside", name) for name in found["set_aside"] or ()),
+        *(
+            (f"{name}'s time", f"{ahead_s} s ahead of the clock: plantroom identity clock")
+            for name, ahead_s in found["clock_ahead_s"].items()
+        ),
         ("policy", _text(found["policy"])),
         *((f"svid {name}", _text(svid)) for name, svid in found["svids"].items()),
         ("ledger", str(ledger)),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from plantroom.lab import ask, fleet, ledger, running
+from plantroom.lab import ask, clocks, fleet, ledger, running
 from plantroom.lab.layout import Layout
 from plantroom.wire.errors import PlantroomError, UnreachableError
 
@@ -35,6 +35,9 @@ def status(layout: Layout) -> dict[str, Any]:
                 ("uplink", gateway, "cloud_identity"),
                 ("cloud", cloud, "identity"),
             )
+        },
+        "clock_ahead_s": {
+            path.parent.name: round(ahead_s) for path, ahead_s in clocks.floors(layout).items()
         },
         "policy": (gateway or {}).get("policy"),
         "ledger": _books(layout),

@@ -1,6 +1,7 @@
 """What is seen of SVIDs that are not renewed in time, and what of those that are."""
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -137,3 +138,25 @@ def test_the_issuers_floor_is_kept(watch: SvidWatch, tmp_path: Path, clock: Any)
     asyncio.run(watch.look(Heard().say))
     kept_s = int((tmp_path / "time-floor").read_text())
     assert abs(kept_s - clock.wall_us() / 1e6) < 60
+
+
+def test_an_issuer_ahead_of_the_clock_says_so_once_and_what_ends_it(
+    registry: Registry,
+    source: EmbeddedSource,
+    clock: Any,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path, heard = tmp_path / "time-floor", Heard()
+    path.write_text(f"{clock.wall_us() // 1_000_000 + 7200}\n")
+    with (
+        caplog.at_level(logging.INFO, "plantroom.certs.svid_watch"),
+        svid_watch.opened(registry, (source,), TimeFloor(clock, path)) as watch,
+    ):
+        asyncio.run(watch.look(heard.say))
+        asyncio.run(watch.look(heard.say))
+        clock.offset_s = 7300
+        asyncio.run(watch.look(heard.say))
+    warned, over = caplog.messages
+    assert warned.endswith("plantroom identity clock --accept")
+    assert over.endswith("are one again")
