@@ -1,12 +1,21 @@
-"""One buffer for whatever is read, by all connections in turn.
+"""One buffer for whatever is read, by all connections of a loop in turn.
 
 The event loops' TLS allocates 256 KiB for each read of an ordinary protocol and gives back all but
 what came. That leaves the heap full of holes: a gateway's grew by 20 MB an hour, and a cloud's.
 """
 
 import asyncio
+import threading
 
-_BUFFER = memoryview(bytearray(256 * 1024))  # a loop fills it and hands it over in one step
+
+class _Lent(threading.local):
+    """A loop fills it and hands it over in one step; a loop in another thread has its own."""
+
+    def __init__(self) -> None:
+        self.buffer = memoryview(bytearray(256 * 1024))
+
+
+_LENT = _Lent()
 
 
 class OneBuffer(asyncio.BufferedProtocol):
@@ -16,11 +25,11 @@ class OneBuffer(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 -- it is large enough
         """Lend the buffer until `buffer_updated`."""
-        return _BUFFER
+        return _LENT.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read."""
-        self.data_received(bytes(_BUFFER[:nbytes]))
+        self.data_received(bytes(_LENT.buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         """Take bytes."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -70,3 +71,14 @@ async def _two(server: Identity, client: Identity, *, secured: bool) -> None:
         await writer.wait_closed()
     listening.close()
     await listening.wait_closed()
+
+
+def test_loops_in_two_threads_have_a_buffer_each() -> None:
+    class Nobody(OneBuffer):
+        def data_received(self, data: bytes) -> None:
+            raise AssertionError(data)
+
+    first, second = Nobody(), Nobody()
+    with ThreadPoolExecutor(1) as thread:
+        elsewhere = thread.submit(first.get_buffer, 1).result()
+    assert first.get_buffer(1) is second.get_buffer(1) is not elsewhere
