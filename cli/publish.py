@@ -33,6 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Send it and wait for the broker's answer."""
+    if not options.topic or "#" in options.topic or "+" in options.topic:
+        what = "a topic is empty" if not options.topic else "a topic has no wildcards"
+        raise UsageError(what, where=repr(options.topic), remedy="name one topic")
     message = Message(
         topic=options.topic, payload=_payload(options), qos=options.qos, retain=options.retain
     )

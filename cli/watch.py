@@ -4,9 +4,11 @@ import argparse
 import asyncio
 import contextlib
 
+from plantroom.broker.filters import filter_fault
 from plantroom.cli import output
 from plantroom.cli.options import layout_of, runs
 from plantroom.lab import decoded, tools
+from plantroom.wire.errors import UsageError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +24,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Watch until told to stop."""
+    fault = filter_fault(options.filter)
+    if fault is not None:
+        remedy = "give a topic filter such as v1/building-1/telemetry/#"
+        raise UsageError(fault, where=repr(options.filter), remedy=remedy)
     with contextlib.suppress(TimeoutError):
         asyncio.run(_watch(options))
     return 0

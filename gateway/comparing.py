@@ -47,7 +47,7 @@ class Comparing:
             text = f"the cloud has {count} readings of {device}, epoch {epoch}" + (
                 f", and of {more} more epochs" if more else ""
             )
-            text += ", of which this gateway has no record: its disk was restored or lost"
+            text += ", of which this queue has no record: it was restored or lost, or has a twin"
             self._alarms.alarm(ROLLED_BACK, GATEWAY, text)
         elif now_us - self._news_us >= QUIET_US:
             self._alarms.over(ROLLED_BACK, GATEWAY, "", "nothing else of that kind was found")

@@ -11,3 +11,10 @@ def test_where_nothing_runs_that_is_said(run: Run) -> None:
 def test_a_filter_is_needed(run: Run) -> None:
     assert run("watch").code == 2
     assert run("watch", "#", "--via", "elsewhere").code == 2
+
+
+def test_what_is_no_filter_is_a_usage_error(run: Run) -> None:
+    for wrong in ("", "bad/#/x", "a+b", "$share/group"):
+        ran = run("watch", wrong)
+        assert (ran.code, ran.out) == (2, "")
+        assert repr(wrong) in ran.err
