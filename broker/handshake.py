@@ -84,8 +84,6 @@ class Handshake:
         if limit:
             engine.counters.hit(limit)
             return Code.QUOTA_EXCEEDED, "too many sessions"
-        if engine.journal.failing is not None and self._expiry_s(packet):
-            return Code.QUOTA_EXCEEDED, "storage failed"
         if not fits(self._success(connection, packet, present=False), connection.packet_bytes_max):
             return Code.PACKET_TOO_LARGE, "CONNACK is larger than its maximum packet size"
         return None
@@ -177,12 +175,19 @@ class Handshake:
         self._wills.arm(client, packet.will, peer)
         answer = self._success(connection, packet, present=present)
         connection.stop()  # [MQTT-3.2.0-1]: what comes behind CONNECT waits until it is answered
-        engine.journal.after(self._greeter(connection, client, packet, answer))
+        promises = client.session.durable and not present  # what is not stored yet
+        engine.journal.after(self._greeter(connection, client, packet, answer, promises=promises))
 
     def _greeter(
-        self, connection: Connection, client: Client, packet: Connect, answer: bytes
+        self,
+        connection: Connection,
+        client: Client,
+        packet: Connect,
+        answer: bytes,
+        *,
+        promises: bool,
     ) -> Callable[[bool], None]:
-        """Return what answers CONNECT when its session is stored."""
+        """Return what answers CONNECT when its session is stored, or has not to be."""
         engine = self._engine
         outgoing = Outgoing(
             packet.version,
@@ -196,7 +201,9 @@ class Handshake:
         def greet(ok: bool) -> None:  # noqa: FBT001 -- the journal's callback
             if client.connection is not connection or not connection.open:
                 return
-            if not ok:
+            if promises and not ok:
+                self._wills.cancel(client)  # nobody was connected who could be gone
+                engine.clients.end(client)
                 refuse(connection, Code.QUOTA_EXCEEDED, "storage failed")
                 return
             connection.greeted = True  # [MQTT-3.1.4-5], [MQTT-3.2.0-2]

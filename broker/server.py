@@ -338,13 +338,14 @@ class Broker:
 
     async def _prune(self) -> None:
         journal = self._engine.journal
-        if journal.failing is not None or not (journal.passed or self._engine.taps):
+        if not (journal.passed or self._engine.taps):
             return
         sids, journal.passed = journal.passed, set()
         try:
             pruned = await self._engine.sink.prune(sids)
         except StorageError as error:
-            LOGGER.warning("the log cannot be pruned: %s", error)
+            if journal.failing is None:  # it is said already
+                LOGGER.warning("the log cannot be pruned: %s", error)
             journal.passed |= sids
             return
         journal.passed.update(pruned.more)

@@ -47,7 +47,8 @@ class Subscriptions:
         text = connection.told("; ".join(reasons), beside_bytes=len(codes))
 
         def answer(ok: bool) -> None:  # noqa: FBT001 -- the journal's callback
-            final = codes if ok else [max(code, Code.UNSPECIFIED_ERROR) for code in codes]
+            stored = ok or not client.session.durable
+            final = codes if stored else [max(code, Code.UNSPECIFIED_ERROR) for code in codes]
             _send(
                 connection, encode.suback(packet.packet_id, final, connection.version, reason=text)
             )

@@ -42,7 +42,7 @@ class Wills:
             client.will_peer = peer
             client.will_delay_s = int(will.properties.get(Property.WILL_DELAY, 0))
             client.will = _without_delay(will)
-            self._engine.journal.bind(
+            self._engine.journal.change(
                 WillSaved(
                     sid=client.session.sid,
                     packet=canonical(client.will, V5),
