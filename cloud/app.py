@@ -130,6 +130,7 @@ class _Parts:
     registry_watch: admission.RegistryWatch
     trust: Trust
     store: Store
+    store_path: Path
     accepted: Accepted
     broker: Broker
     issuing: Issuing
@@ -189,6 +190,7 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
             registry_watch=watch,
             trust=trusted,
             store=store,
+            store_path=_store_path(settings, folder),
             accepted=accepted,
             broker=await stack.enter_async_context(administered(broker, folder.broker_socket)),
             issuing=await stack.enter_async_context(
@@ -242,11 +244,14 @@ async def _run(parts: _Parts) -> None:
         group_max=settings.ingest.group_batches_max,
         waiting_max=settings.ingest.waiting_batches_max,
     )
+    damaged = await ingest.damaged(damage.set_aside_in(parts.store_path))
     async with asyncio.TaskGroup() as tasks:
 
         def start(name: str, stage: Coroutine[Any, Any, object]) -> None:
             tasks.create_task(stage, name=f"cloud.{name}")
 
+        for message in damaged:
+            start("damage", publish(message))
         start("registry", parts.registry_watch.run())
         start("federation", federation.run())
         if statements is not None:

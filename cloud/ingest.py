@@ -9,13 +9,15 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from plantroom.cloud import welcoming
 from plantroom.cloud.store import Belongs, Committed, Delivery, Store, StoredBook
 from plantroom.cloud.unpacking import Place, Unpacked, Unreadable, unpack
 from plantroom.wire import alarm, envelope, topics
-from plantroom.wire.alarms import Standing
+from plantroom.wire.alarms import UNKNOWN, Standing
 from plantroom.wire.clock import Clock
+from plantroom.wire.damage import FILE_DAMAGED
 from plantroom.wire.envelope import Batch, Envelope, Hello, Receipt
 from plantroom.wire.errors import StorageError
 from plantroom.wire.link import Message
@@ -26,6 +28,7 @@ LOG = logging.getLogger("plantroom.cloud.ingest")
 INCARNATIONS_KEPT = 1000
 QUIET_US = 300_000_000  # so long only one of two gateways has to speak
 RESTORED, TWINS = "store-restored", "interleaved-gateway"
+_STORE: Place = (topics.CLOUD_SITE, "store")  # whose alarm it is that the store was damaged
 
 
 class Ingest:
@@ -184,7 +187,21 @@ class Ingest:
             answers.append(_answer(place, "refill/{gateway}", refill))
         elif books and hello.store_id == store_id:  # and nothing of what it says is missing
             answers += self._over(place, RESTORED, "its gateways have refilled the store")
+            text = "what its gateways had is back"
+            return [*answers, *self._over(_STORE, FILE_DAMAGED, text, cause="/".join(place))]
+        if (_STORE[0], FILE_DAMAGED, _STORE[1]) in self.standing:
+            self.standing.raised((_STORE[0], FILE_DAMAGED, _STORE[1]), "/".join(place))
         return answers
+
+    async def damaged(self, aside: Sequence[Path]) -> list[Message]:
+        """Return the alarm about a store that was set aside, while the new one has nothing yet.
+
+        It is over once no gateway that has spoken since misses anything.
+        """
+        if not aside or await self._store.knows(1, {}):
+            return []
+        text = f"the store was damaged, it is {aside[-1].name} now"
+        return [self._cry(_STORE, FILE_DAMAGED, text)]
 
     async def _books(self, place: Place, devices: Iterable[str] | None) -> list[StoredBook]:
         """Give the books of these devices; of all of the site for a gateway that has just started.
@@ -237,9 +254,9 @@ class Ingest:
         self._interleaved_us.pop(place, None)
         return self._over(place, TWINS, "only one incarnation speaks")
 
-    def _over(self, place: Place, rule: str, text: str) -> list[Message]:
-        """Return the message that clears an alarm, if it stands."""
-        if not self.standing.over((place[0], rule, place[1])):
+    def _over(self, place: Place, rule: str, text: str, *, cause: str = UNKNOWN) -> list[Message]:
+        """Return the message that clears an alarm, if it stands for no other cause."""
+        if not self.standing.over((place[0], rule, place[1]), cause):
             return []
         LOG.info("alarm %s of %s at %s is over: %s", rule, place[1], place[0], text)
         return [alarm.cleared(place[0], rule, place[1], text, self._clock.wall_us())]

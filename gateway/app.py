@@ -41,7 +41,7 @@ from plantroom.gateway.pace import pace_of
 from plantroom.gateway.policing import Policing
 from plantroom.gateway.queue_schema import MIGRATIONS as QUEUE_TABLES
 from plantroom.gateway.room import limits_of
-from plantroom.gateway.salvage import FILE_DAMAGED, Salvage, set_aside_in
+from plantroom.gateway.salvage import Salvage
 from plantroom.gateway.settings import GatewaySettings
 from plantroom.gateway.spool import Queue
 from plantroom.gateway.state_folder import Reserve, StateFolder
@@ -51,6 +51,7 @@ from plantroom.views.board import Board
 from plantroom.views.view_topics import ViewTopics
 from plantroom.wire import alarm, damage, tls, topics
 from plantroom.wire.clock import Clock, SystemClock
+from plantroom.wire.damage import FILE_DAMAGED, set_aside_in
 from plantroom.wire.database import Database
 from plantroom.wire.envelope import Presence
 from plantroom.wire.errors import ConfigError

@@ -10,10 +10,10 @@ from plantroom.certs.holder import RunningSource
 from plantroom.certs.svid_watch import describe
 from plantroom.gateway.bridge import Bridge
 from plantroom.gateway.holding import FULL, NO_RESERVE, Holding
-from plantroom.gateway.salvage import set_aside_in
 from plantroom.gateway.spool import Queue, Standings
 from plantroom.gateway.state_folder import Reserve, StateFolder
 from plantroom.wire.clock import Clock
+from plantroom.wire.damage import set_aside_in
 from plantroom.wire.database import Database
 from plantroom.wire.errors import (
     StorageCorruptError,

@@ -24,21 +24,11 @@ from plantroom.wire.envelope import Note, note_from
 from plantroom.wire.errors import PlantroomError
 
 _log = logging.getLogger("plantroom.gateway.salvage")
-FILE_DAMAGED: Final = "file-damaged"  # the alarm: over once what can be read is back
 _CHUNK_IDS: Final = 1_000
 _FAILURES_MAX: Final = 200_000  # some seconds; a bad area of that many rows ends a table
 
 Arrivals = Callable[[bytes], Iterable[Arrival]]
 Heads = list[tuple[str, int, int]]  # device, epoch, highest
-
-
-def set_aside_in(path: Path) -> list[Path]:
-    """Return the damaged files that lie beside this one, oldest first."""
-    return sorted(
-        aside
-        for aside in path.parent.glob(f"{path.name}.damaged-*")
-        if not aside.name.endswith(("-wal", "-shm"))
-    )
 
 
 @dataclass(slots=True)

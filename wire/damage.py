@@ -12,6 +12,7 @@ from plantroom.wire.errors import StorageCorruptError
 from plantroom.wire.sqlite import set_aside, translated
 
 _log = logging.getLogger("plantroom.wire.damage")
+FILE_DAMAGED: Final = "file-damaged"  # the alarm: over once what was lost with it is back
 DAMAGES_MAX: Final = 5  # in one life of a process: then it is the disk
 CHECKED_BYTES_MAX: Final = 64 * 1024 * 1024  # a larger file would hold up every start
 
@@ -32,6 +33,15 @@ def check(path: Path, *, bytes_max: int = CHECKED_BYTES_MAX) -> None:
     if verdict != "ok":
         text = " ".join(verdict.split())
         raise StorageCorruptError(f"database is damaged: {text}", where=str(path))
+
+
+def set_aside_in(path: Path) -> list[Path]:
+    """Return the damaged files that lie beside this one, oldest first."""
+    return sorted(
+        aside
+        for aside in path.parent.glob(f"{path.name}.damaged-*")
+        if not aside.name.endswith(("-wal", "-shm"))
+    )
 
 
 def damage_in(error: BaseException, path: Path) -> StorageCorruptError | None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import sqlite3
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from plantroom.wire.mqtt_link import MqttLink
 from plantroom.wire.spiffe import SpiffeId
 from tests.fakes.deliveries import DEVICE, SITE, T0_US, delivery, note, reading
 from tests.fakes.ports import free_port
+from tests.fakes.waiting import eventually
 
 TRUST_DOMAIN = "smart-building.cloud"
 FRONT = SpiffeId(TRUST_DOMAIN, "agent/front")
@@ -305,10 +307,20 @@ def test_a_damaged_store_is_set_aside_and_filled_anew(tmp_path: Path) -> None:
         spoil(path)
         async with cloud.running():
             names.append(await store(2))
+            await eventually(lambda: is_raised(cloud), deadline_s=WAIT_S)
         assert len(list(cloud.folder.glob("store.db.damaged-*"))) == 1
         assert len(set(names)) == 2
 
     asyncio.run(main())
+
+
+def is_raised(cloud: Cloud) -> bool:
+    """Say whether the alarm about the store is retained, as it was raised."""
+    with contextlib.closing(sqlite3.connect(cloud.folder / "front.db")) as front:
+        found = front.execute(
+            "SELECT packet FROM retained WHERE topic = 'v1/cloud/alarm/file-damaged/store'"
+        ).fetchall()
+    return [b'"state": "raised"' in packet for (packet,) in found] == [True]
 
 
 def spoil(path: Path) -> None:

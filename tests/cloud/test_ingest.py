@@ -274,6 +274,28 @@ def test_a_store_that_its_gateway_has_left_behind_takes_a_new_name(tmp_path: Pat
     play(tmp_path, act)
 
 
+def test_an_alarm_about_a_damaged_store_stands_while_a_gateway_misses_something(
+    tmp_path: Path,
+) -> None:
+    async def act(ingest: Ingest, store: Faulty, _: list[Reading]) -> None:
+        assert await ingest.damaged([]) == []
+        aside = [tmp_path / "store.db.damaged-1"]
+        assert alarms(await ingest.damaged(aside)) == ["v1/cloud/alarm/file-damaged/store"]
+        book = Book(device=DEVICE, epoch=1, highest=1, ranges=((0, 1),))
+        first = hello(store_id="former", commit=9, books=(book,))
+        assert states(await ingest.take([first])) == []
+        again = hello(store_id=store.store_id, commit=1, books=(book,))
+        assert states(await ingest.take([again])) == [], "it is asked for"
+        await ingest.take([live(0, 1)])
+        found = await ingest.take([again])
+        assert alarms(found) == ["v1/cloud/alarm/file-damaged/store"]
+        assert states(found) == ["cleared"]
+        assert states(await ingest.take([again])) == []
+        assert await ingest.damaged(aside) == [], "it has something: that was said"
+
+    play(tmp_path, act)
+
+
 def test_a_gateway_that_has_just_started_is_asked_for_every_hole_of_its_site(
     tmp_path: Path,
 ) -> None:

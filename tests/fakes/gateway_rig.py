@@ -12,10 +12,10 @@ from plantroom.gateway.derive import Deriver
 from plantroom.gateway.holding import Holding
 from plantroom.gateway.queue_schema import MIGRATIONS
 from plantroom.gateway.room import Limits
-from plantroom.gateway.salvage import set_aside_in
 from plantroom.gateway.spool import Queue
 from plantroom.gateway.tables import Life
 from plantroom.wire import envelope, senml
+from plantroom.wire.damage import set_aside_in
 from plantroom.wire.database import Database
 from plantroom.wire.envelope import Note, Notes, note_from
 from plantroom.wire.reading import Point, Reading

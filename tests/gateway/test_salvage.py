@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from plantroom.gateway.queue_schema import CONFIRMED
-from plantroom.gateway.salvage import Salvage, read, set_aside_in
+from plantroom.gateway.salvage import Salvage, read
 from plantroom.gateway.tables import move
+from plantroom.wire.damage import set_aside_in
 from plantroom.wire.envelope import Note, Refill, Span
 from plantroom.wire.ranges import RangeSet
 from plantroom.wire.sqlite import set_aside
