@@ -4,10 +4,10 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from plantroom.broker import soundness
 from plantroom.broker.memory import MemorySink
 from plantroom.broker.sink import Sink
-from plantroom.broker.soundness import check, damaged
-from plantroom.broker.store import MIGRATIONS, SqliteStore
+from plantroom.broker.store import MIGRATIONS, SqliteStore, state
 from plantroom.wire.database import Database
 from plantroom.wire.errors import StorageCorruptError, StorageError
 
@@ -36,7 +36,7 @@ def _open_whole(path: Path) -> Database:
     try:
         database = Database.open(path, MIGRATIONS)
     except StorageError as error:
-        if damaged(error):
+        if soundness.damaged(error):
             raise StorageCorruptError(error.what, where=error.where) from error
         raise
     try:
@@ -45,6 +45,15 @@ def _open_whole(path: Path) -> Database:
         database.close()
         raise
     return database
+
+
+def check(database: Database) -> None:
+    """Read everything that a start reads of a database that its owner has opened.
+
+    Raises:
+        StorageCorruptError: when any of it is damaged: the database has to be set aside.
+    """
+    soundness.check(database, state)
 
 
 def set_aside(path: Path, error: StorageCorruptError) -> Path:

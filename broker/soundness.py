@@ -5,7 +5,7 @@ number that is none of ours, or as nothing at all. Such a database is set aside 
 """
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from itertools import chain
 from typing import Any
@@ -14,7 +14,6 @@ from plantroom.broker.filters import filter_fault
 from plantroom.broker.primitives import VARINT_MAX
 from plantroom.broker.runs import parse_one
 from plantroom.broker.sink import State
-from plantroom.broker.store import state
 from plantroom.wire.database import Database
 from plantroom.wire.errors import StorageCorruptError, StorageError
 
@@ -36,14 +35,14 @@ _RANGES: Mapping[str, tuple[int, int]] = {
 }
 
 
-def check(database: Database) -> None:
-    """Read everything that a start reads.
+def check(database: Database, read: Callable[[sqlite3.Connection], State]) -> None:
+    """Read everything that a start reads, as the sink of this database does.
 
     Raises:
         StorageCorruptError: when any of it is damaged: the database has to be set aside.
     """
     try:
-        found = database.write_now(state)
+        found = database.write_now(read)
         _check(found)
     except StorageCorruptError as error:
         raise StorageCorruptError(error.what, where=str(database.path)) from error

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from plantroom.broker.soundness import check, damaged
+from plantroom.broker.catalog import check
+from plantroom.broker.soundness import damaged
 from plantroom.broker.store import MIGRATIONS
 from plantroom.wire.database import Database
 from plantroom.wire.errors import StorageCorruptError, StorageError, StorageFullError
