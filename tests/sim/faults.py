@@ -14,7 +14,7 @@ from plantroom.wire.reading import Point
 from tests.sim.gateway import Gateway
 from tests.sim.network import Connection, FrontLink
 from tests.sim.places import Known
-from tests.sim.process import SITE, UNKNOWN_US, Process, spiffe_id
+from tests.sim.process import SITE, UNKNOWN_US, Process, known_as, spiffe_id
 from tests.sim.sensor import Deaf
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class Faults:
 
     def twin(self) -> None:
         """Let a clone of a sensor publish other readings under keys that are, or will be, taken."""
-        name = self._world.chance.choice(self._world.names)
+        name = known_as(self._world.chance.choice(self._world.names))
         device = spiffe_id(name)
         rows = self._world.sensor_disks[name].rows("SELECT epoch, seq, pack FROM taken")
         gateway = self.gateway()

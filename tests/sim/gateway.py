@@ -27,7 +27,7 @@ from plantroom.wire.link import Message
 from tests.sim.disk import Disk
 from tests.sim.network import Front, Weather
 from tests.sim.plan import Plan
-from tests.sim.process import DOMAIN, SITE, Process
+from tests.sim.process import DOMAIN, SITE, Process, spiffe_id
 from tests.sim.sensor import Deaf, Door
 
 _V5 = 5
@@ -116,7 +116,7 @@ class Gateway(Process):
         topic = topics.parse(message.topic)
         if topic.pattern.startswith("call/"):
             for door in self.doors:
-                if door.connection.cable == topic.names[0] and not door.connection.dead:
+                if door.device == spiffe_id(topic.names[0]) and not door.connection.dead:
                     call = envelope.decode(message.payload, Call)
                     door.call(topic.names[1], call.data)
         return 0

@@ -131,6 +131,11 @@ def crash_halving(faults: Faults) -> None:
     look(_LOOKS)
 
 
+def clone_sensor(faults: Faults) -> None:
+    """Start a second sensor from a copy of one's disk; both go on."""
+    faults._world.clone_sensor(faults._world.chance.choice(faults._world.sensors))
+
+
 INTERVENTION_OF: dict[str, Callable[[Faults], None]] = {
     "replay-quarantine": replay,
     "drop-quarantine": drop,
@@ -140,4 +145,5 @@ INTERVENTION_OF: dict[str, Callable[[Faults], None]] = {
     "full-and-killed": full_and_killed,
     "step-in-outage": step_in_outage,
     "crash-halving": crash_halving,
+    "clone-sensor": clone_sensor,
 }

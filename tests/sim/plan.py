@@ -99,7 +99,7 @@ def strict_of_seed(seed: int) -> Plan:
 
 INTERVENTIONS = (
     *("replay-quarantine", "drop-quarantine", "switch-policy", "restore-both"),
-    *("restore-cloud-again", "full-and-killed", "step-in-outage", "crash-halving"),
+    *("restore-cloud-again", "full-and-killed", "step-in-outage", "crash-halving", "clone-sensor"),
 )
 
 

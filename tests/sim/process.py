@@ -8,15 +8,21 @@ from tests.sim.disk import Disk
 from tests.sim.virtual_loop import DeadError
 
 SITE, DOMAIN = "building-1", "building-1.smart.local"
+CLONE = "+"  # at the end of what this simulation calls it
 POISON = -666.0
 GARBLED = -777.0
 UNKNOWN_US = -1_789_000_000_000_000  # a clock that was never set says 1970
 _START_US = 1_790_000_000_000_000
 
 
+def known_as(name: str) -> str:
+    """Return the name that a sensor says; a clone says that of its original."""
+    return name.rstrip(CLONE)
+
+
 def spiffe_id(name: str) -> str:
     """Return the name of a sensor in full."""
-    return f"spiffe://{DOMAIN}/agent/{name}"
+    return f"spiffe://{DOMAIN}/agent/{known_as(name)}"
 
 
 def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

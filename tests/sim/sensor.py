@@ -21,7 +21,7 @@ from plantroom.wire.reading import Point, Sample
 from tests.sim.disk import Disk
 from tests.sim.network import Connection
 from tests.sim.plan import Plan
-from tests.sim.process import GARBLED, POISON, SITE, Process, spiffe_id
+from tests.sim.process import GARBLED, POISON, SITE, Process, known_as, spiffe_id
 
 _V5 = 5
 GARBLE = b"\x81\xff"  # in front of a pack: nobody can read it, unless there is a fix that does
@@ -211,7 +211,7 @@ class Door(Deaf):
         """Send a parcel from the sensor's end."""
         packet = encode.publish(
             Publish(
-                topic=f"v1/{SITE}/telemetry/{self._sensor.name}",
+                topic=f"v1/{SITE}/telemetry/{known_as(self._sensor.name)}",
                 payload=_as_sent(parcel),
                 qos=1,
                 packet_id=number,

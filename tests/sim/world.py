@@ -20,7 +20,7 @@ from tests.sim.interventions import INTERVENTION_OF
 from tests.sim.network import Front, Weather
 from tests.sim.places import BrokenError
 from tests.sim.plan import Plan
-from tests.sim.process import SITE, Process
+from tests.sim.process import CLONE, SITE, Process
 from tests.sim.sensor import Sensor
 from tests.sim.truth import Truth
 from tests.sim.watch import Watch
@@ -59,6 +59,8 @@ class World:
         self.sensor_disks = {name: Disk("sensor", name) for name in self.names}
         self.gateway_disks = [Disk("gateway", name) for name in ("gateway", "clone")]
         self.cloud_disk = Disk("cloud", "cloud")
+        fixed = {disk.name: disk for disk in (*self.gateway_disks, self.cloud_disk)}
+        self._mounted = fixed | self.sensor_disks
         self.name_store()
         gateway, clone = (
             Gateway(disk, chance, plan, self.front, self.weather) for disk in self.gateway_disks
@@ -94,10 +96,22 @@ class World:
 
     @property
     def disks(self) -> dict[str, Disk]:
-        """Every disk by its name, also of what does not run."""
-        return {disk.name: disk for disk in (*self.gateway_disks, self.cloud_disk)} | (
-            self.sensor_disks
-        )
+        """Every disk by its name, also of what does not run, and of what comes later."""
+        return self._mounted
+
+    def clone_sensor(self, sensor: Sensor) -> None:
+        """Let there be a second sensor with the identity, and all that was kept, of another."""
+        name = sensor.name + CLONE
+        if name in self.names or sensor.name.endswith(CLONE):
+            return
+        disk = self.sensor_disks[name] = self._mounted[name] = Disk("sensor", name)
+        disk.restore(sensor.disk.image())
+        clone = Sensor(name, disk, self.chance, self.plan, self.house)
+        clone.clock.stepped_us = sensor.clock.stepped_us
+        self.names.append(name)
+        self.sensors.append(clone)
+        self.truth.rolled_back |= {sensor.name, name}  # two orders of one device's readings
+        clone.start()
 
     def clone_gateway(self, image: bytes) -> None:
         """Let there be a second gateway with the identity of the first."""
