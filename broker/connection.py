@@ -361,7 +361,7 @@ class Connection(OneBuffer):
             self.open = False  # [MQTT-3.14.4-1], [MQTT-3.14.4-2]
             self._parts.drop(self, self.engine.room)
             self._leave()
-            self.close_at_us = self.engine.now_us + US_PER_S  # then without waiting for the peer
+            self.close_at_us = self.engine.now_us + 5 * US_PER_S  # so long it may read up to here
             if self.client is not None:
                 self.handler.connection_ended(self)
 
