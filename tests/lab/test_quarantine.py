@@ -8,6 +8,7 @@ from plantroom.gateway.queue_schema import MIGRATIONS
 from plantroom.gateway.tables import Life
 from plantroom.lab import ledger, quarantine
 from plantroom.lab.layout import Layout
+from plantroom.wire import apart
 from plantroom.wire.errors import CheckFailedError, UsageError
 from plantroom.wire.sqlite import connect
 from tests.fakes.gateway_rig import FastClock
@@ -49,6 +50,7 @@ def test_both_quarantines_are_listed_and_a_replay_is_queued(layout: Layout) -> N
             " VALUES(?, 7, 2, ?, 'building-1', 'x', 1, ?)",
             (HVAC, hvac_reading(2).hash(), hvac_reading(2).canonical()),
         )
+        apart.count(connection, HVAC, 7, 2, 2)
     connection.close()
     below, above = quarantine.listed(layout)
     assert (below.name, below.item.reason) == ("gateway:1", "unreadable")
