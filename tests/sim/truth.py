@@ -78,13 +78,14 @@ class Truth(Places):
     def roll_back(self, disk: Disk, image: bytes) -> None:
         """Put an old copy of a medium in its place; remember what only it knew."""
         held, noted = self.held_on(disk)
-        corrected = self.corrected()
+        corrected, retired = self.corrected(), self._retired_keys()
         self.forgotten = self.taken()
         self.not_queued |= self.dropped()
         disk.restore(image)
         still_held, still_noted = self.held_on(disk)
         gone, hushed = held - still_held, noted - still_noted
-        self.tainted |= gone | {k for k in self.forgotten if k[:3] in hushed}
+        hushed |= retired - self._retired_keys() - self.stored().keys()  # noted, as something else
+        self.tainted |= gone | {k for k in (*self.forgotten, *self.let_go) if k[:3] in hushed}
         self.timeless |= corrected - self.corrected()
         if disk.kind == "sensor":
             self.rolled_back.add(disk.name)
@@ -124,10 +125,11 @@ class Truth(Places):
         self._check_confirmed(stored, refused)
 
     def _check_confirmed(self, stored: dict[Key, bytes], refused: set[Known]) -> None:
+        ended = self._retired_keys() | self._disputed()
         for known in self._confirmed():
             if stored.get(known[:3]) == known[3] or known in refused or known in self.tainted:
                 continue
-            if known[:3] not in self._retired_keys():
+            if known[:3] not in ended:
                 raise BrokenError(f"confirmed, but the store does not have it: {known[:3]}")
 
     def _confirmed(self) -> Iterator[tuple[Any, ...]]:
