@@ -125,12 +125,17 @@ class Truth(Places):
         self._check_confirmed(stored, refused)
 
     def _check_confirmed(self, stored: dict[Key, bytes], refused: set[Known]) -> None:
-        ended = self._retired_keys() | self._disputed()
-        for known in self._confirmed():
-            if stored.get(known[:3]) == known[3] or known in refused or known in self.tainted:
-                continue
-            if known[:3] not in ended:
-                raise BrokenError(f"confirmed, but the store does not have it: {known[:3]}")
+        doubtful = [
+            known
+            for known in self._confirmed()
+            if stored.get(known[:3]) != known[3]
+            and known not in refused
+            and known not in self.tainted
+        ]
+        ended = self._retired_keys() | self._disputed() if doubtful else set()
+        lost = [known[:3] for known in doubtful if known[:3] not in ended]
+        if lost:
+            raise BrokenError(f"confirmed, but the store does not have it: {lost[:5]}")
 
     def _confirmed(self) -> Iterator[tuple[Any, ...]]:
         return self.at_gateways(
@@ -174,7 +179,8 @@ class Truth(Places):
         if len(self.gateways) > 1:
             return
         held = {*self.at_sensors(), *self.at_gateway()} - self.tainted - self.sent_by_twins
-        wrong = keys & {known[:3] for known in held if known[0] not in self._cloned()}
+        cloned = self._cloned()
+        wrong = keys & {known[:3] for known in held if known[0] not in cloned}
         if wrong:
             raise BrokenError(f"booked gone while still held: {sorted(wrong)[:5]}")
 
@@ -183,7 +189,8 @@ class Truth(Places):
         return {spiffe_id(name) for name in self.sensors if name.endswith(CLONE)}
 
     def _check_gone(self, held: set[Known]) -> None:
-        keys = {known[:3] for known in held if known[0] not in self._cloned()}
+        cloned = self._cloned()
+        keys = {known[:3] for known in held if known[0] not in cloned}
         keys -= {known[:3] for known in self.tainted}
         for book in self.books():
             wrong = keys_of(book, book.gone) & keys
