@@ -58,6 +58,7 @@ from plantroom.wire import alarm, damage, tls, topics
 from plantroom.wire.clock import Clock, SystemClock
 from plantroom.wire.errors import PlantroomError
 from plantroom.wire.identity import TrustBundle
+from plantroom.wire.link import Message
 from plantroom.wire.metrics import Metric
 from plantroom.wire.reading import Reading
 
@@ -130,7 +131,6 @@ class _Parts:
     registry_watch: admission.RegistryWatch
     trust: Trust
     store: Store
-    store_path: Path
     accepted: Accepted
     broker: Broker
     issuing: Issuing
@@ -190,7 +190,6 @@ async def _opened(settings: CloudSettings, folder: StateFolder) -> AsyncIterator
             registry_watch=watch,
             trust=trusted,
             store=store,
-            store_path=_store_path(settings, folder),
             accepted=accepted,
             broker=await stack.enter_async_context(administered(broker, folder.broker_socket)),
             issuing=await stack.enter_async_context(
@@ -244,14 +243,13 @@ async def _run(parts: _Parts) -> None:
         group_max=settings.ingest.group_batches_max,
         waiting_max=settings.ingest.waiting_batches_max,
     )
-    damaged = await ingest.damaged(damage.set_aside_in(parts.store_path))
+    damaged = await ingest.damaged(_set_aside(settings))
     async with asyncio.TaskGroup() as tasks:
 
         def start(name: str, stage: Coroutine[Any, Any, object]) -> None:
             tasks.create_task(stage, name=f"cloud.{name}")
 
-        for message in damaged:
-            start("damage", publish(message))
+        start("damage", _say(damaged, publish))
         start("registry", parts.registry_watch.run())
         start("federation", federation.run())
         if statements is not None:
@@ -298,6 +296,14 @@ def _calls(parts: _Parts, ingest: Ingest) -> IngestCalls:
     answering = IngestCalls(ingest, parts.accepted, publish=publish, clock=parts.clock)
     parts.broker.watch(CALLS_FILTER, answering.offer)
     return answering
+
+
+def _set_aside(settings: CloudSettings) -> Sequence[Path]:
+    return damage.set_aside_in(_store_path(settings, StateFolder(Path(settings.agent.state))))
+
+
+async def _say(messages: Iterable[Message], publish: trust.Publish) -> None:
+    await asyncio.gather(*map(publish, messages))
 
 
 async def _alarm(parts: _Parts, rule: str, text: str) -> None:
