@@ -18,7 +18,7 @@ from plantroom.broker.engine import Engine
 from plantroom.broker.errors import PacketError, ProtocolError
 from plantroom.broker.fast_path import FastPath
 from plantroom.broker.guard import Ask, Peer, UndecidedError
-from plantroom.broker.one_buffer import OneBuffer
+from plantroom.broker.one_buffer import GONE, OneBuffer
 from plantroom.broker.packets import V5, V311
 from plantroom.broker.parts import Parts
 from plantroom.broker.runs import US_PER_S
@@ -110,6 +110,7 @@ class Connection(OneBuffer):
         if self.client is not None:
             self.handler.connection_ended(self)
         self.fast.leave()
+        self._transport = GONE
 
     def through(self) -> None:
         """Leave the doorway."""
@@ -331,11 +332,10 @@ class Connection(OneBuffer):
             return
         if self.version != V5:
             self.hold()
-            return
-        if acknowledgements[0] >> 4 not in {PacketType.PUBACK, PacketType.PUBREC}:
+        elif acknowledgements[0] >> 4 not in {PacketType.PUBACK, PacketType.PUBREC}:
             self.fail(Code.QUOTA_EXCEEDED, "storage failed")
-            return
-        self.write(encode.refusals(acknowledgements, Code.QUOTA_EXCEEDED))
+        else:
+            self.write(encode.refusals(acknowledgements, Code.QUOTA_EXCEEDED))
 
     def fail(self, code: int, reason: str) -> None:
         """Close with a reason: in the audit always, to the client where MQTT 5 has a packet."""

@@ -18,6 +18,21 @@ class _Lent(threading.local):
 _LENT = _Lent()
 
 
+class _Gone(asyncio.Transport):
+    """Does nothing, and holds nothing."""
+
+    def abort(self) -> None: ...
+    def close(self) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+
+
+# What a connection that is lost has in place of its transport. The loops' TLS keeps the methods
+# below, and with them the protocol: the three would stay, with all the memory of OpenSSL, until the
+# collector comes.
+GONE = _Gone()
+
+
 class OneBuffer(asyncio.BufferedProtocol):
     """A protocol that is given `data_received`, as an ordinary one is."""
 

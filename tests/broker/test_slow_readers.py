@@ -70,10 +70,10 @@ def test_client_that_does_not_read_does_not_outlive_the_broker() -> None:
             narrow(raw)
             raw.send(subscribe(*((f"{number}#", 0) for number in range(900)), version=5) * 200)
             (connection,) = live.broker._engine.connections
+            transport = connection._transport  # type: ignore[attr-defined]
             await until(lambda: connection.blocked)
             live.keep_clients()
         assert not live.broker._engine.connections
-        transport = connection._transport  # type: ignore[attr-defined]
         assert transport.is_closing()
         assert transport.get_write_buffer_size() == 0
         raw.close()
