@@ -93,7 +93,7 @@ class BrokerLimits:
         choices=("refuse", "drop"),
     )
     inflight_max: int = option(
-        1000, "Messages on their way to a client without its answer.", low=1, high=65_535
+        5000, "Messages on their way to a client without its answer.", low=1, high=65_535
     )
     outbound_bytes_max: int = option(
         4_194_304,
