@@ -32,7 +32,7 @@ ITEM_BYTES = 100  # what waits is counted with the object that holds it
 GATHER_S = 0.002  # p99 of a PUBACK is this, a commit, and what the loop is busy with
 _FEW = 8
 _CROWD = 3  # publishes in `gather_s`
-_CROWDED = 4  # times as long takes a group then, for as many more
+_CROWDED = 5  # times as long takes a group then, for as many more
 _NAP_S = 0.01  # at most
 _SMOOTHING = 8
 _VAIN_GROUPS = 32
@@ -219,7 +219,7 @@ class Journal:
 
         A commit costs the CPU as much as a dozen publishes. The first after a pause goes at once,
         and so does what others than publishers wait for; where none joins, the next do not wait.
-        Where many come, they wait four times as long for four times as many. Where even so many
+        Where many come, they wait five times as long for five times as many. Where even so many
         are not to be expected, the loop sleeps meanwhile: to be woken for each of them would cost
         the CPU as much as all else that is done with it, and none is answered sooner.
         """

@@ -85,7 +85,8 @@ class Posting:
         for row in intake.rows:
             if self._row(self._book(intake.device, row.epoch), row):
                 intake.reused.add(row.epoch)
-        self._unkeyed(intake)
+        if intake.bad:
+            self._unkeyed(intake)
         if intake.delivery is not None:
             self._samples(intake, intake.delivery)
         for note in intake.notes:
