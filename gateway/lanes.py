@@ -17,7 +17,7 @@ LANES: Final[tuple[Lane, ...]] = ("live", "backfill")
 _RESEND_US_MIN: Final = 2_000_000
 _RESEND_US_MAX: Final = 60_000_000
 _UNANSWERED_MAX: Final = 6  # sent so often while others got answers: taken for unreadable
-_SLOW_US: Final = 30_000
+_SLOW_US: Final = 10_000
 _FIRST: Final = 2.0  # the backfill window of a new link
 
 NoteSent = tuple[int, tuple[Author, int, int]]
