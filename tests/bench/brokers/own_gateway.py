@@ -1,8 +1,8 @@
 """Our gateway's whole path as the benchmark runs it, up to a stand-in for the cloud.
 
 Broker, segments, decoding, books, lanes and batches are those of `gateway/app.py`. The stand-in
-answers every batch with a receipt at once, in this same process, so that its time counts as ours.
-It says how many readings have a receipt, and when that was, in lines of JSON on stdout.
+answers every batch with a receipt at once. Lines of JSON on stdout say how many readings have
+their receipt, booked in the queue, and when that was.
 """
 
 import argparse
@@ -12,10 +12,10 @@ import random
 import secrets
 import sys
 import time
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 
 from plantroom.broker import segments
@@ -33,11 +33,13 @@ from plantroom.gateway.room import limits_of
 from plantroom.gateway.settings import GatewaySettings
 from plantroom.gateway.spool import Queue
 from plantroom.gateway.tables import Life
-from plantroom.wire import envelope, service, tls, topics
+from plantroom.wire import service, tls, topics
 from plantroom.wire.clock import SystemClock
 from plantroom.wire.database import Database
-from plantroom.wire.envelope import Batch, Hello, Presence, Receipt, Span, Welcome
+from plantroom.wire.envelope import Presence
 from plantroom.wire.link import Message
+from tests.bench.brokers import cloud_stand_in
+from tests.bench.brokers.cloud_stand_in import ANSWER, FRAME
 from tests.bench.brokers.own import TELEMETRY, admit_by, identity_of, policy_of
 from tests.bench.kit.identities import SITE
 from tests.fakes.issuer import BUILDING
@@ -46,63 +48,46 @@ _DISK_FREE_BYTES = 1 << 40
 
 
 class StandIn:
-    """A link to a cloud that stores everything at once; implements `wire.link.Link`."""
+    """A link to `cloud_stand_in`, in a process of its own; implements `wire.link.Link`."""
 
     def __init__(self) -> None:
-        self._answers: asyncio.Queue[Message] = asyncio.Queue(1000)
         self._receipted = 0
-        self._commits = 0
 
     @asynccontextmanager
     async def connect(self) -> "AsyncIterator[StandIn]":
-        """Be the connection."""
-        yield self
+        """Start the stand-in, and be the connection to it."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", cloud_stand_in.__name__), stdin=PIPE, stdout=PIPE
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._to, self._from = process.stdin, process.stdout
+        try:
+            yield self
+        finally:
+            process.kill()
+            await process.wait()
 
     async def publish(self, message: Message) -> int:
-        """Take a batch or a hello, and queue the answer."""
+        """Send a batch or a hello; nobody wants to hear of anything else."""
         if "/uplink/" in message.topic:
-            self._commits += 1
-            said = envelope.decode(message.payload, Batch, Hello)
-            answer = self._welcome(said) if isinstance(said, Hello) else self._receipt(said)
-            topic = topics.build("receipt/{gateway}", SITE, "gateway")
-            await self._answers.put(Message(topic=topic, payload=envelope.encode(answer)))
+            self._to.write(FRAME.pack(len(message.payload)) + message.payload)
+            await self._to.drain()
         return 0
 
     async def subscribe(self, topic_filter: str, *, qos: int = 1) -> None:
         """Everything comes anyway."""
 
     async def messages(self) -> AsyncIterator[Message]:
-        """Give the answers."""
+        """Give the answers; say how many readings have a receipt, once it is taken."""
+        topic = topics.build("receipt/{gateway}", SITE, "gateway")
         while True:
-            yield await self._answers.get()
-
-    def _welcome(self, hello: Hello) -> Welcome:
-        return Welcome(
-            incarnation=hello.incarnation,
-            number=hello.number,
-            store_id="stand-in",
-            commit=self._commits,
-        )
-
-    def _receipt(self, batch: Batch) -> Receipt:
-        self._receipted += len(batch.readings)
-        line = {"receipted": self._receipted, "at_ns": time.monotonic_ns()}
-        sys.stdout.write(json.dumps(line) + "\n")
-        sys.stdout.flush()
-        keys = sorted((one.device, one.epoch, one.seq) for one in batch.readings)
-        spans = []
-        for _, run in groupby(enumerate(keys), lambda item: (*item[1][:2], item[1][2] - item[0])):
-            seqs = [key for _, key in run]
-            device, epoch, first = seqs[0]
-            spans.append(Span(device=device, epoch=epoch, first=first, last=seqs[-1][2]))
-        return Receipt(
-            incarnation=batch.incarnation,
-            number=batch.number,
-            store_id="stand-in",
-            commit=self._commits,
-            stored=tuple(spans),
-            notes=tuple((note.author, note.life, note.number) for note in batch.notes),
-        )
+            count, size = ANSWER.unpack(await self._from.readexactly(ANSWER.size))
+            yield Message(topic=topic, payload=await self._from.readexactly(size))
+            self._receipted += count
+            line = {"receipted": self._receipted, "at_ns": time.monotonic_ns()}
+            sys.stdout.write(json.dumps(line) + "\n")
+            sys.stdout.flush()
 
 
 def _stages(database: Database, queue: Queue, broker: Broker) -> tuple[Deriver, Bridge]:
