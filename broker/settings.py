@@ -112,7 +112,7 @@ class BrokerLimits:
     )
     gather_s: float = option(
         0.002,
-        "How long a publish may wait for others to share its commit, three times that where many"
+        "How long a publish may wait for others to share its commit, five times that where many"
         " come: more saves CPU, 0 answers soonest.",
         low=0.0,
         high=1.0,
