@@ -73,8 +73,8 @@ def _waits(account: Account) -> bool:
 
 def _folded(accounts: list[Account]) -> tuple[object, ...]:
     """Return one row for closed books of earlier epochs."""
-    below = sum(len(account.gateway.held) for account in accounts if account.gateway)
-    above = sum(len(account.cloud.held) for account in accounts if account.cloud)
+    below = sum(account.gateway.held.count for account in accounts if account.gateway)
+    above = sum(account.cloud.held.count for account in accounts if account.cloud)
     reasons: Counter[str] = Counter()
     for account in accounts:
         reasons.update((account.cloud or account.gateway or _NOTHING).reasons)
@@ -93,8 +93,8 @@ def verify(options: argparse.Namespace) -> int:
             {
                 "closes": not open_books,
                 "books": len(accounts),
-                "queued": sum(len(account.queued) for account in accounts),
-                "at_sensors": sum(len(account.at_sensor) for account in accounts),
+                "queued": sum(account.queued.count for account in accounts),
+                "at_sensors": sum(account.at_sensor.count for account in accounts),
                 "faults": [fault for account in open_books for fault in plain(account)["faults"]],
             }
         )
@@ -114,8 +114,8 @@ def verify(options: argparse.Namespace) -> int:
             remedy="plantroom ledger show",
         )
     waiting = {
-        "queued": sum(len(account.queued) for account in accounts),
-        "not sent by their sensors yet": sum(len(account.at_sensor) for account in accounts),
+        "queued": sum(account.queued.count for account in accounts),
+        "not sent by their sensors yet": sum(account.at_sensor.count for account in accounts),
     }
     said = [f"{count} readings {where}" for where, count in waiting.items() if count]
     output.note(", ".join([f"{len(accounts)} books close", *said]))
@@ -175,7 +175,7 @@ def _page(page: Page | None) -> dict[str, Any] | None:
     return {
         "first": page.held.lowest,
         "last": page.held.highest,
-        "count": len(page.held),
+        "count": page.held.count,
         "highest": page.highest,
         "ranges": list(page.held),
         "holes": list(page.holes),
@@ -195,10 +195,10 @@ def _row(account: Account) -> tuple[object, ...]:
         account.epoch,
         held.lowest,
         held.highest,
-        len(account.at_sensor) or "",
-        len(account.gateway.held) if account.gateway else "",
-        len(account.queued) or "",
-        len(account.cloud.held) if account.cloud else "",
+        account.at_sensor.count or "",
+        account.gateway.held.count if account.gateway else "",
+        account.queued.count or "",
+        account.cloud.held.count if account.cloud else "",
         _spans(without(pages[0].holes, union(account.queued, account.at_sensor))),
         _excused(pages),
         "closes" if account.closes else account.faults[0].what,

@@ -120,7 +120,7 @@ def _let_go(connection: sqlite3.Connection, ref: BookRef, first: int, last: int)
     _shorten(connection, ref, runs, first, last)
     stored = spans.within(connection, (ref.id, STORED), first, last)
     return sum(
-        len(spans.add(connection, (ref.id, RETIRED), start, end, REASON)) for start, end in stored
+        spans.add(connection, (ref.id, RETIRED), start, end, REASON).count for start, end in stored
     )
 
 

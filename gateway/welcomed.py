@@ -63,7 +63,7 @@ def _learn(connection: sqlite3.Connection, book: int, theirs: Book) -> int:
         news = _without(news, spans.load(connection, (book, kind)))
     for first, last in news:
         spans.add(connection, (book, STORED), first, last)
-    return len(news)
+    return news.count
 
 
 def _compare(connection: sqlite3.Connection, book: int, theirs: Book) -> str | None:

@@ -124,8 +124,8 @@ class Replayed:
 
 
 def _held(accounts: list[Account]) -> int:
-    return sum(len(account.cloud.held) for account in accounts if account.cloud is not None)
+    return sum(account.cloud.held.count for account in accounts if account.cloud is not None)
 
 
 def _excused(accounts: list[Account]) -> int:
-    return sum(len(account.cloud.excused) for account in accounts if account.cloud is not None)
+    return sum(account.cloud.excused.count for account in accounts if account.cloud is not None)

@@ -62,8 +62,8 @@ def _books(layout: Layout) -> dict[str, Any]:
     return {
         "closes": all(account.closes for account in accounts),
         "books": len(accounts),
-        "stored": sum(len(account.cloud.held) for account in accounts if account.cloud),
-        "queued": sum(len(account.queued) for account in accounts),
-        "at_sensors": sum(len(account.at_sensor) for account in accounts),
+        "stored": sum(account.cloud.held.count for account in accounts if account.cloud),
+        "queued": sum(account.queued.count for account in accounts),
+        "at_sensors": sum(account.at_sensor.count for account in accounts),
         "faults": sum(len(account.faults) for account in accounts),
     }

@@ -71,8 +71,9 @@ class RangeSet:
         """Give the ranges in order, as (first, last)."""
         return iter(zip(tuple(self._firsts), tuple(self._lasts), strict=True))
 
-    def __len__(self) -> int:
-        """Count the members."""
+    @property
+    def count(self) -> int:
+        """How many members there are; no `len`, which `list` would make room for: 2**53 of them."""
         return sum(self._lasts) - sum(self._firsts) + len(self._firsts)
 
     def __bool__(self) -> bool:

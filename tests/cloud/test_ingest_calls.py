@@ -61,7 +61,7 @@ class Desk:
         return reply
 
     async def stored(self) -> int:
-        return sum(len(book.stored) for book in await self.store.books())
+        return sum(book.stored.count for book in await self.store.books())
 
 
 def play(folder: Path, scenario: Callable[[Desk], Coroutine[Any, Any, None]]) -> None:

@@ -85,7 +85,7 @@ def test_full_disk_stores_nothing_and_recovers(tmp_path: Path) -> None:
         writer.execute("PRAGMA max_page_count = 1000000")
         done = await store.commit([delivery(map(reading, range(10, 5000)), number=2)])
         assert len(done.stored) == 4990
-        assert len((await store.books())[0].stored) == 5000
+        assert (await store.books())[0].stored.count == 5000
         store.close()
 
     asyncio.run(main())

@@ -76,7 +76,7 @@ def test_what_can_be_read_comes_back_and_the_rest_is_named_by_the_file(
         await salvage.run()
         book = await rig.book()
         back = RangeSet(map(tuple, book["received"]))
-        assert COUNT / 2 < len(back) < COUNT + 10
+        assert COUNT / 2 < back.count < COUNT + 10
         assert back.covers(COUNT, COUNT + 9)  # from the segment
         assert book["highest"] == COUNT + 19
         assert book["evicted"] == []  # it is the note that is told, when it is receipted
@@ -90,9 +90,9 @@ def test_what_can_be_read_comes_back_and_the_rest_is_named_by_the_file(
         book = await rig.book()
         missing = back.holes(COUNT - 1)
         assert RangeSet(map(tuple, book["quarantined"])) == missing
-        assert book["reasons"][f"quarantined(file {rig.path.name}.damaged-1)"] == len(missing)
+        assert book["reasons"][f"quarantined(file {rig.path.name}.damaged-1)"] == missing.count
         told = [note for note in await rig.notes() if note.kind == "quarantined"]
-        assert sum(note.last - note.first + 1 for note in told) == len(missing)
+        assert sum(note.last - note.first + 1 for note in told) == missing.count
         await rig.check()
 
     asyncio.run(scenario())

@@ -11,7 +11,7 @@ def test_the_store_is_opened_for_looking(layout: Layout) -> None:
     put(layout.store, hvac_reading())
     with app.cloud_store(layout) as store:
         (book,) = store.books()
-    assert len(book.stored) == 1
+    assert book.stored.count == 1
 
 
 def test_a_store_that_is_not_there_is_not_made(layout: Layout) -> None:

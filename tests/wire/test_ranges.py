@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plantroom.wire.ranges import RangeSet, runs
+from plantroom.wire.reading import KEY_MAX
 
 spans = st.tuples(st.integers(0, 60), st.integers(0, 12)).map(lambda pair: (pair[0], sum(pair)))
 steps = st.lists(st.tuples(st.sampled_from(["add", "discard"]), spans), max_size=30)
@@ -26,7 +27,7 @@ def test_any_history_holds_what_a_set_would(
         whole = set(range(first, last + 1))
         oracle = oracle | whole if act == "add" else oracle - whole
     assert members(ranges) == oracle
-    assert len(ranges) == len(oracle)
+    assert ranges.count == len(oracle)
     assert bool(ranges) == bool(oracle)
     assert (ranges.lowest, ranges.highest) == (min(oracle, default=None), max(oracle, default=None))
     for first, last in asked:
@@ -91,3 +92,11 @@ def test_runs_are_the_members_in_as_few_ranges_as_possible(taken: set[int]) -> N
     found = list(runs(sorted(taken)))
     assert {n for a, b in found for n in range(a, b + 1)} == taken
     assert all(second[0] > first[1] + 1 for first, second in pairwise(found))
+
+
+def test_a_range_of_all_numbers_costs_what_one_number_costs() -> None:
+    """A list asks for the length first and makes room for it: it has none."""
+    everything = RangeSet([(0, KEY_MAX)])
+    assert list(everything) == [(0, KEY_MAX)]
+    assert everything.count == KEY_MAX + 1
+    assert everything.holes(KEY_MAX) == RangeSet()

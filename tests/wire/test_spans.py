@@ -37,7 +37,9 @@ def test_table_holds_what_a_range_set_holds(steps: list[tuple[bool, tuple[int, i
         rows = connection.execute("SELECT first, last FROM span ORDER BY first").fetchall()
         assert all(a[1] < b[0] for a, b in pairwise(rows)), "never overlap"
         assert spans.load(connection, KEY) == model
-    assert len(spans.within(connection, KEY, 10, 30)) == sum(1 for n in range(10, 31) if n in model)
+    assert spans.within(connection, KEY, 10, 30).count == sum(
+        1 for n in range(10, 31) if n in model
+    )
     connection.close()
 
 
