@@ -10,6 +10,7 @@ from typing import Any
 import cbor2
 
 DEPTH_MAX = 16
+ITEMS_MAX = 1_000_000  # some 70 MB once decoded: an item of one byte becomes an object of 56 to 64
 
 
 def _refuse_tag(*_decoder: object) -> Any:
@@ -20,6 +21,7 @@ def _refuse_tag(*_decoder: object) -> Any:
 # and decimals of any size, regular expressions, mail, objects that contain themselves.
 _TAGS_OF_CBOR2 = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261)
 _REFUSED = dict.fromkeys((*_TAGS_OF_CBOR2, 1004, 43000, 55799), _refuse_tag)
+_STRINGS = (2, 3)  # the major types whose content is no items
 _NOT_CBOR = (cbor2.CBORDecodeError, ValueError, OverflowError, RecursionError, MemoryError)
 
 
@@ -31,8 +33,9 @@ def dumps(value: object) -> bytes:
 def loads(data: bytes, *, bytes_max: int, error: Callable[[str], Exception]) -> Any:
     """Decode one data item and nothing behind it.
 
-    Duplicate keys, tags, indefinite lengths, trailing bytes, depth beyond `DEPTH_MAX` and more
-    than `bytes_max` bytes raise `error(text)`, as does anything that is not CBOR.
+    Duplicate keys, tags, indefinite lengths, trailing bytes, depth beyond `DEPTH_MAX`, more than
+    `ITEMS_MAX` items and more than `bytes_max` bytes raise `error(text)`, as does anything that is
+    not CBOR.
     """
     if len(data) > bytes_max:
         raise error(f"{len(data)} bytes, the limit is {bytes_max}")
@@ -70,6 +73,8 @@ def loads_exact(
 
 
 def _loads_strictly(data: bytes, tag_hook: Callable[..., Any] = _refuse_tag) -> Any:
+    if len(data) > ITEMS_MAX:  # as many items need as many bytes
+        _check_items(data)
     stream = BytesIO(data)
     decoder = cbor2.CBORDecoder(
         stream,
@@ -83,3 +88,24 @@ def _loads_strictly(data: bytes, tag_hook: Callable[..., Any] = _refuse_tag) -> 
     if stream.tell() != len(data):
         raise ValueError(f"{len(data) - stream.tell()} bytes behind the end")
     return value
+
+
+def _check_items(data: bytes) -> None:
+    """Walk over the items from head to head; what is wrong beside their number, decoding says."""
+    at = items = 0
+    while at < len(data) and items < ITEMS_MAX:
+        items += 1
+        major, info = divmod(data[at], 32)
+        at += 1
+        if info < 24:
+            size = info
+        elif info < 28:
+            width = 1 << (info - 24)
+            size = int.from_bytes(data[at : at + width], "big")
+            at += width
+        else:
+            return  # of indefinite length, or no CBOR: decoding ends there
+        if major in _STRINGS:
+            at += size
+    if at < len(data):
+        raise ValueError(f"more than {ITEMS_MAX} items")

@@ -89,3 +89,23 @@ def test_no_tag_is_accepted_whatever_it_holds(inner: bytes, count: int) -> None:
         data = b"\xdb" + tag.to_bytes(8, "big") + inner
         with pytest.raises(PackError):
             loads(data)
+
+
+@pytest.mark.parametrize("item", [b"\x00", b"\x80", b"\xa0", b"\xf4"])
+def test_more_items_than_memory_is_for_are_refused(
+    item: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch of 5 kB, unpacked, would be an array of 32 million arrays: 2 GB of them."""
+    monkeypatch.setattr(cbor, "ITEMS_MAX", 1000)
+    data = [b"\x99" + count.to_bytes(2, "big") + item * count for count in (999, 1000)]
+    assert loads(data[0])
+    with pytest.raises(PackError, match="more than 1000 items"):
+        loads(data[1])
+
+
+def test_long_strings_are_few_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cbor, "ITEMS_MAX", 10)
+    value = [b"x" * 70_000, "y" * 300, {"z" * 20: -(2**63)}, 1.5]
+    assert loads(cbor.dumps(value)) == value
+    with pytest.raises(PackError):
+        loads(cbor.dumps(value)[:-1])
