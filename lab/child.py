@@ -21,6 +21,7 @@ STOP_DEADLINE_S = 15.0
 LOG_BYTES_MAX = 16 * 1024 * 1024
 _EXITS_THAT_NO_RETRY_MENDS = (2, 3)
 _LAST_LINE_BYTES_MAX = 4096
+_OURS = "plantroom: "  # how an error begins that one of our programs ends with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +86,8 @@ class Child:
                 )
             if loop.time() - started_s > STEADY_S:
                 pause_s = BACKOFF_FIRST_S
-            self._tell(f"{self.name} {_ended(code)}, started again in {pause_s:g} s")
+            why = complaint(self._program.log) if code > 0 else ""
+            self._tell(f"{self.name} {_ended(code)}{why}, started again in {pause_s:g} s")
             await self._pause(pause_s)
             pause_s = min(2 * pause_s, BACKOFF_MAX_S)
 
@@ -155,10 +157,22 @@ class Child:
 def last_line(log: Path) -> str:
     """Return the last line that a process wrote, as part of a line of ours."""
     try:
-        tail = log.read_bytes()[-_LAST_LINE_BYTES_MAX:].decode(errors="replace").strip()
+        return _last_line(log).removeprefix(_OURS) or "its log is empty"
     except OSError:
         return "it wrote no log"
-    return tail.splitlines()[-1].removeprefix("plantroom: ") if tail else "its log is empty"
+
+
+def complaint(log: Path) -> str:
+    """Return in brackets what a process of ours ended with, nothing when it did not say."""
+    with contextlib.suppress(OSError):
+        line = _last_line(log)
+        return f" ({line.removeprefix(_OURS)})" if line.startswith(_OURS) else ""
+    return ""
+
+
+def _last_line(log: Path) -> str:
+    tail = log.read_bytes()[-_LAST_LINE_BYTES_MAX:].decode(errors="replace").strip()
+    return tail.splitlines()[-1] if tail else ""
 
 
 def _ended(code: int) -> str:

@@ -109,6 +109,27 @@ def test_a_child_that_complains_about_its_configuration_is_not_started_again(
     asyncio.run(main())
 
 
+def test_what_a_child_ended_with_stands_beside_its_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A port that somebody takes between two lives is named where `up` was started."""
+    monkeypatch.setattr(module, "BACKOFF_FIRST_S", 0.01)
+
+    async def main() -> None:
+        once = "import pathlib, sys\nlived = pathlib.Path(__file__ + '.lived')\n"
+        first = "if not lived.exists():\n    lived.touch()\n    sys.exit(1)\n"
+        then = "print('plantroom: port 1 is taken: free it', file=sys.stderr)\nsys.exit(3)\n"
+        watched = Watched(tmp_path, once + first + then)
+        async with watched.running():
+            await watched.until(lambda: len(watched.said) == 2)
+        assert watched.said == [
+            "script ended with exit code 1, started again in 0.01 s",
+            "script ended with exit code 3 (port 1 is taken: free it), started again in 0.02 s",
+        ]
+
+    asyncio.run(main())
+
+
 def test_what_a_process_of_ours_says_is_not_introduced_twice(tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert last_line(log) == "it wrote no log"
