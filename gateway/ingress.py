@@ -19,6 +19,7 @@ TELEMETRY: Final = "telemetry/{device}"
 UNDECODABLE: Final = "undecodable"
 FOREIGN: Final = "foreign-device"
 REUSE: Final = "epoch-reuse"
+_BEYOND: Final = "out-of-range"
 _CLAIM_SPAN_MAX: Final = senml.RECORDS_MAX
 GIVEN: Final = "given"  # user property: what names a reading that came in a call
 _GIVEN_MAX: Final = 2
@@ -191,14 +192,16 @@ def _read_notes(intake: Intake, payload: bytes) -> None:
     except EnvelopeError as error:
         intake.bad.append(_whole(intake, payload, UNDECODABLE, str(error)))
         return
+    bad: dict[str, Bad] = {}  # one a reason: the payload is kept whole, however many are in it
     for note in notes.notes:
         if note.device != intake.device or note.author != "sensor":
             text = f"a note by {note.author} about {note.device[:200]}"
-            intake.bad.append(Bad(FOREIGN, text, payload))
+            bad.setdefault(FOREIGN, Bad(FOREIGN, text, payload))
         elif not _is_sane(note):
-            intake.bad.append(Bad("out-of-range", "a note beyond its range", payload))
+            bad.setdefault(_BEYOND, Bad(_BEYOND, "a note beyond its range", payload))
         else:
             intake.notes.append(note)
+    intake.bad.extend(bad.values())
 
 
 def _is_sane(note: Note) -> bool:

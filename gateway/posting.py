@@ -76,8 +76,12 @@ class Posting:
 
     def post(self, intake: Intake) -> None:
         """Take in one message."""
+        raw: bytes | None = None
+        digest = b""
         for bad in intake.bad:
-            self._bad(intake.device, bad)
+            if bad.raw is not raw:  # thousands of bad readings may stand in one payload
+                raw, digest = bad.raw, sha256(bad.raw).digest()
+            self._bad(intake.device, bad, digest)
         if intake.claim is not None:
             epoch, _, last = intake.claim
             book = self._book(intake.device, epoch)
@@ -188,7 +192,7 @@ class Posting:
             at = (row.seq, row.seq)
             tables.say(self._sql, self._life, "quarantined", (book.device, book.epoch), at, REUSE)
 
-    def _bad(self, device: str, bad: Bad) -> None:
+    def _bad(self, device: str, bad: Bad, digest: bytes) -> None:
         tables.quarantine(
             self._sql,
             self._life,
@@ -196,7 +200,7 @@ class Posting:
             (bad.epoch, bad.first, bad.last),
             reason=bad.reason,
             text=bad.text,
-            digest=sha256(bad.raw).digest(),
+            digest=digest,
             raw=bad.raw,
             bytes_max=self._quarantine_bytes_max,
         )
@@ -252,7 +256,8 @@ class Posting:
             self._row(book, row)
         intake.rows += rows  # for the views, after the commit
         for error in bad:
-            self._bad(intake.device, Bad(error.reason, error.what, delivery[3]))
+            apart = Bad(error.reason, error.what, delivery[3])
+            self._bad(intake.device, apart, sha256(apart.raw).digest())
 
     def _fresh_epoch(self, last: int) -> int:
         clock = self._life.clock

@@ -104,3 +104,16 @@ def test_a_sample_of_another_device_is_set_aside(lab: Any) -> None:
     assert intake is not None
     assert not intake.samples
     assert [bad.reason for bad in intake.bad] == ["foreign-device"]
+
+
+def test_a_payload_full_of_bad_notes_is_set_apart_once_a_reason(lab: Any) -> None:
+    """Each would keep the whole payload: 8 GB of one message."""
+    other = [note(device=lab.device("energy-001"), number=n) for n in range(50)]
+    beyond = [note(number=-1 - n) for n in range(50)]
+    good = [note(number=n) for n in range(2)]
+    payload = envelope.encode(Notes(notes=(*other, *good, *beyond)))
+    intake = ingress.read(lab.pack([], payload=payload), DOMAIN)
+    assert intake is not None
+    assert [bad.reason for bad in intake.bad] == ["foreign-device", "out-of-range"]
+    assert all(bad.raw == payload for bad in intake.bad)
+    assert intake.notes == good

@@ -1,16 +1,17 @@
 import asyncio
 import sqlite3
+from hashlib import sha256
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plantroom.gateway import books, ingress
+from plantroom.gateway import books, ingress, posting
 from plantroom.gateway.posting import Posting
 from plantroom.gateway.queue_schema import AGAIN, EVICTED, MIGRATIONS, RECEIVED, WAITING
 from plantroom.gateway.tables import Life
-from plantroom.wire import spans
+from plantroom.wire import cbor, spans
 from tests.fakes.gateway_rig import TRUST_DOMAIN, FastClock, device, pack, reading
 
 PACKS = st.lists(
@@ -91,8 +92,6 @@ def test_a_bad_reading_without_a_seq_is_booked_by_the_range_of_its_pack(
     make_rig: Any, lab: Any
 ) -> None:
     async def scenario() -> None:
-        from plantroom.wire import cbor
-
         rig = make_rig()
         await rig.start()
         good = {-2: lab.device() + "/", -3: 1.79e9, "epoch": 7, "seq": 0, 0: "t", 2: 1.0}
@@ -131,3 +130,27 @@ def test_what_an_earlier_life_of_a_device_took_is_backfill() -> None:
         posting.flush()
     rows = sql.execute("SELECT epoch, seq, state FROM reading JOIN book ON book.id = reading.book")
     assert set(rows) == {(7, 0, WAITING), (8, 0, WAITING), (7, 1, AGAIN), (8, 1, WAITING)}
+
+
+def test_a_pack_of_bad_readings_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[int] = []
+
+    def counting(data: bytes) -> Any:
+        hashed.append(len(data))
+        return sha256(data)
+
+    monkeypatch.setattr(posting, "sha256", counting)
+    bad = {-2: device() + "/", "epoch": 7, 0: "t", 2: float("nan")}
+    payload = cbor.dumps([bad | {"seq": seq} for seq in range(100)])
+    life = Life(incarnation=1, clock=FastClock(), random_bits=lambda _: 1)
+    sql = database()
+    work = Posting(sql, life, aged_us=0, quarantine_bytes_max=1000)
+    intake = ingress.read(pack([], payload=payload), TRUST_DOMAIN)
+    assert intake is not None
+    work.post(intake)
+    work.flush()
+    assert hashed == [len(payload)]
+    assert sql.execute("SELECT count(*), max(hash) FROM quarantine").fetchone() == (
+        100,
+        sha256(payload).digest(),
+    )
