@@ -7,7 +7,7 @@ what does not fit is *behind*, and is read back in turn when there is room.
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from plantroom.broker.deliveries import UNOPENED, Delivery
+from plantroom.broker.deliveries import NO_IDS, UNOPENED, Delivery
 from plantroom.broker.runs import Run
 from plantroom.broker.tree import Grant
 
@@ -24,7 +24,7 @@ class Backlog:
         self.loaded = 0  # up to here that is in memory or done with
         self.flown = 0  # below it everything was sent, by some connection
         self.doubtful = False  # whether all that is behind is still wanted
-        self.finished: frozenset[int] = frozenset()  # done out of turn on a former connection
+        self.finished: frozenset[int] = NO_IDS  # done out of turn on a former connection
         self.released: set[int] = set()  # QoS 2: PUBREC has come, PUBCOMP not
         self.aside: deque[Delivery] = UNOPENED  # volatile, in turn behind what is to be loaded
 
@@ -40,7 +40,7 @@ class Backlog:
         self.aside.append(delivery)
 
     def load(
-        self, runs: Iterable[Stored], end: int, skip: frozenset[int] = frozenset()
+        self, runs: Iterable[Stored], end: int, skip: frozenset[int] = NO_IDS
     ) -> Iterator[Delivery]:
         """Give, in turn, what is to be queued of all that is stored below `end`."""
         for run, grant, qos, ordinal in runs:
@@ -71,7 +71,7 @@ class Backlog:
 
     def leave(self, done: int, acknowledged: Iterable[int], volatile: Iterable[Delivery]) -> None:
         """Start again at `done`: the connection is gone, memory keeps what only it has."""
-        self.finished = frozenset(n for n in (*self.finished, *acknowledged) if n >= done)
+        self.finished = frozenset(n for n in (*self.finished, *acknowledged) if n >= done) or NO_IDS
         self.aside = deque(volatile) or UNOPENED
         self.loaded = min(done, self.stored)
 

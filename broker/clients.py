@@ -6,6 +6,7 @@ Nobody can reach another's session: the SPIFFE ID in the key is that of the curr
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from plantroom.broker.deliveries import NO_IDS
 from plantroom.broker.guard import ANONYMOUS, Peer
 from plantroom.broker.journal import Journal
 from plantroom.broker.runs import US_PER_S, Origin, Receiver
@@ -62,9 +63,7 @@ class Client:
         self.will_due_us: int | None = None  # monotonic: its connection is lost, it waits
         self.dropped_seen = 0
         self.pings = 0  # that are not answered
-        self.former: frozenset[int] = (
-            frozenset()
-        )  # QoS 2 ids that no connection but former ones used
+        self.former: frozenset[int] = NO_IDS  # QoS 2 ids that no connection but former ones used
 
     def saved(self) -> SessionSaved:
         """Return what is stored of it."""

@@ -9,6 +9,7 @@ from plantroom.broker.runs import Origin, Run
 from plantroom.broker.tree import Grant, Match
 
 IDS = 65_535
+NO_IDS: Final[frozenset[int]] = frozenset()  # thousands of sessions share it: each has 216 bytes
 RUN_BYTES, MESSAGE_BYTES = 600, 48  # what Python adds
 
 

@@ -11,6 +11,7 @@ from plantroom.broker import decode, encode
 from plantroom.broker.clients import Client
 from plantroom.broker.codes import Code
 from plantroom.broker.connection import Connection
+from plantroom.broker.deliveries import NO_IDS
 from plantroom.broker.engine import Engine
 from plantroom.broker.errors import PacketError
 from plantroom.broker.filters import check_name
@@ -167,7 +168,7 @@ class Handshake:
         connection.accepted = True
         connection.through()
         connection.unanswered = 0
-        client.former = frozenset(client.session.incoming)
+        client.former = frozenset(client.session.incoming) or NO_IDS
         for topic_filter in denied:
             withdraw(engine.clients, engine.tree, client, topic_filter)
         engine.clients.save(client, stored=present)

@@ -10,7 +10,16 @@ from collections.abc import Iterable
 
 from plantroom.broker.backlog import Backlog, Stored
 from plantroom.broker.codes import Code, PacketType
-from plantroom.broker.deliveries import GONE, IDS, UNOPENED, Delivery, cost, packet_id, unfinished
+from plantroom.broker.deliveries import (
+    GONE,
+    IDS,
+    NO_IDS,
+    UNOPENED,
+    Delivery,
+    cost,
+    packet_id,
+    unfinished,
+)
 from plantroom.broker.encode import acknowledgement
 from plantroom.broker.outgoing import Outgoing
 from plantroom.broker.runs import Origin, Run
@@ -18,7 +27,10 @@ from plantroom.broker.sink import Cursor
 from plantroom.broker.tree import Grant
 
 _REFILL_BYTES = 131_072  # a queue in memory that is shorter asks for more
-_PUBACKS = b"".join(b"@\2" + number.to_bytes(2, "big") for number in range(IDS + 1))
+# Of all packet ids, without an object for each on the way.
+_PUBACKS = b"".join(
+    bytes(byte for low in range(256) for byte in (0x40, 2, high, low)) for high in range(256)
+)
 
 
 class Session:
@@ -138,7 +150,7 @@ class Session:
         self.backlog.stored = stored
         self.backlog.loaded = min(cursor.done, stored)
         self.backlog.doubtful = self.backlog.behind
-        self.backlog.released, self.backlog.finished = released, frozenset(finished)
+        self.backlog.released, self.backlog.finished = released, frozenset(finished) or NO_IDS
 
     def announce(self, end: int) -> None:
         """Note that messages below `end` are about to be loaded, and so perhaps sent."""
