@@ -135,7 +135,8 @@ def test_a_bad_pack_is_quarantined_with_its_range_and_the_next_one_is_stored(
 
 def tls_socket(building: Building, identity: Identity) -> ssl.SSLSocket:
     context = tls.client_context(identity, server_ids=[GATEWAY_ID])
-    plain = socket.create_connection((HOST, building.port_base), timeout=10)
+    # random bytes may be half a CONNECT, for whose end the broker waits ten seconds
+    plain = socket.create_connection((HOST, building.port_base), timeout=60)
     return context.wrap_socket(plain)
 
 
