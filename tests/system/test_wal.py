@@ -18,7 +18,7 @@ import pytest
 
 from tests.fakes.proxy import Proxy
 from tests.fakes.waiting import until
-from tests.system.conftest import Building
+from tests.system.conftest import Building, alive
 
 HOST = "127.0.0.1"
 FAST = ("--devices", "1", "--speed", "600")
@@ -50,6 +50,9 @@ def kill_all(building: Building) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     building.wait(deadline_s=60)
+    until(
+        lambda: not any(map(alive, pids.values())), deadline_s=60, what="the end of all processes"
+    )
 
 
 def taken(building: Building, folder: Path) -> dict[int, int]:
@@ -120,15 +123,23 @@ def unsent(building: Building) -> list[tuple[int, int]]:
         ).fetchall()
 
 
+def online(building: Building) -> bool:
+    found = building.json("devices", "ls", "--json")["devices"]
+    return any(device["online"] for device in found if device["device"] == "hvac-001")
+
+
 def test_an_unsent_reading_that_was_changed_is_never_stored_and_named_lost(
     building: Building,
 ) -> None:
-    building.start(*FAST)
-    until(lambda: stored(building) >= 10, deadline_s=180, what="stored readings")
-    building.kill("gateway")
-    until(lambda: len(unsent(building)) >= 3, deadline_s=60, what="something to send")
-    kill_all(building)
-    epoch, seq = unsent(building)[1]
+    with Proxy(HOST, building.port_base).running() as lan:
+        building.start(*FAST, environ={"PLANTROOM_UPLINK_ADDRESS": lan.address})
+        until(lambda: stored(building) >= 10, deadline_s=180, what="stored readings")
+        lan.cut()
+        until(lambda: not online(building), deadline_s=60, what="a sensor that is cut off")
+        before = len(unsent(building))  # the first may have arrived, and their answer not
+        until(lambda: len(unsent(building)) >= before + 3, deadline_s=60, what="more to send")
+        kill_all(building)
+    epoch, seq = unsent(building)[-2]
     path = building.state / "devices" / "hvac-001" / "outbox.db"
     with contextlib.closing(sqlite3.connect(path)) as outbox, outbox:
         (pack,) = outbox.execute(
