@@ -78,8 +78,7 @@ def test_a_sensor_joins_by_its_chip_and_a_changed_start_keeps_it_out(
         (tmp_path / "sensor" / "identity" / "bundle-sha256").write_text(pin)
         shown = building.json("identity", "fingerprint", str(config), "--json")["fingerprint"]
         with agent(config, log):
-            until(pending, deadline_s=DEADLINE_S, what="a chip that waits")
-            (waiting,) = pending()
+            (waiting,) = until(pending, deadline_s=DEADLINE_S, what="a chip that waits")
             assert shown == f"tpm:pub_hash:{waiting['fingerprint']}"
             entry = ("identity", "entry", "create", SENSOR, "--ttl", TTL_S)
             command(*entry, "--selector", shown)
