@@ -131,7 +131,7 @@ class Connection(OneBuffer):
     def data_received(self, data: bytes) -> None:
         """Take bytes; keep what is not a whole packet."""
         engine = self.engine
-        self.heard_us = engine.now_us
+        self.heard_us = engine.clock.monotonic_us()
         engine.counters.bytes_received += len(data)
         engine.turns = self.turn = engine.turns + 1
         if not self.open:
@@ -278,7 +278,7 @@ class Connection(OneBuffer):
             self.go_on()
         elif self.open and not self._stopped and not self._waits:
             self._transport.resume_reading()
-            self.heard_us = self.engine.now_us
+            self.heard_us = self.engine.clock.monotonic_us()
             self._partial_us = self.engine.now_us if self._parts.have else 0
 
     def hold(self) -> None:

@@ -6,6 +6,7 @@ import logging
 import pytest
 
 from plantroom.broker.codes import Code
+from plantroom.broker.connection import Connection
 from plantroom.broker.memory import MemorySink
 from plantroom.broker.settings import BrokerLimits
 from plantroom.wire.errors import StorageFullError
@@ -72,6 +73,23 @@ def test_keepalive_is_enforced_at_one_and_a_half_times() -> None:
             first, body = await raw.frame()
             assert (first, body[0]) == (0xE0, Code.KEEP_ALIVE_TIMEOUT)
             assert await raw.closed()
+
+    asyncio.run(scenario())
+
+
+def test_keepalive_counts_from_the_packet_itself() -> None:
+    # [MQTT-3.1.2-22]: not from when the broker last looked at its clock, which may be long before
+    async def scenario() -> None:
+        async with running() as live:
+            await live.client("prompt", version=5, keepalive_s=1)
+            (connection,) = live.broker._engine.connections
+            assert isinstance(connection, Connection)
+            live.clock.jump(1)  # nothing is awaited up to the last line: no look at it meanwhile
+            connection.data_received(b"\xc0\0")
+            live.clock.jump(1.5)
+            assert connection.overdue(live.clock.monotonic_us()) is None
+            live.clock.jump(0.001)
+            assert connection.overdue(live.clock.monotonic_us()) == "keep-alive timeout"
 
     asyncio.run(scenario())
 
