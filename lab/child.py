@@ -79,7 +79,7 @@ class Child:
             if first and code in _EXITS_THAT_NO_RETRY_MENDS:
                 raise self._misconfigured()
             first = False
-            if not self._program.config.exists():
+            if _is_gone(self._program.config):
                 raise GoneError(
                     f"{self.name} {_ended(code)} and its folder is gone",
                     where=str(self._program.config.parent),
@@ -152,6 +152,17 @@ class Child:
             where=str(self._program.config),
             remedy=f"mend it; the whole log is {self._program.log}",
         )
+
+
+def _is_gone(path: Path) -> bool:
+    """Say whether it is certainly not there; on a disk that fails nobody knows."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def last_line(log: Path) -> str:

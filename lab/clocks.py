@@ -16,7 +16,7 @@ from plantroom.certs.enrolled import SVID_FILE
 from plantroom.certs.time_floor import DOUBT_S, FLOOR_FILE, kept_s
 from plantroom.lab.layout import Layout
 from plantroom.wire.clock import is_plausible
-from plantroom.wire.errors import ConfigError, IdentityError
+from plantroom.wire.errors import ConfigError, IdentityError, StorageError
 
 BEARABLE_S = 3600.0  # of a building that runs: less than this passes while SVIDs are still valid
 _SVID_BYTES_MAX = 1024 * 1024
@@ -55,12 +55,12 @@ def clear(layout: Layout, *, now_s: Now = time.time) -> None:
 
 
 def check(layout: Layout, *, now_s: Now = time.time) -> None:
-    """Look whether an issuer would have to wait for long.
+    """Look whether an issuer would have to wait for long; who cannot be read says nothing.
 
     Raises:
         AheadError: naming its file, and how long.
     """
-    for path, ahead_s in floors(layout, now_s=now_s).items():
+    for path, ahead_s in _ahead(_readable_floors(layout), now_s()).items():
         if ahead_s > BEARABLE_S:
             text = f"is of {ahead_s:.0f} s from now, the clock was ahead"
             raise AheadError(text, where=str(path))
@@ -73,8 +73,18 @@ def _ahead(moments: Iterator[tuple[Path, float]], now_s: float) -> dict[Path, fl
 
 
 def _floors(layout: Layout) -> Iterator[tuple[Path, float]]:
-    for folder in (layout.gateway, layout.cloud):
-        yield folder / FLOOR_FILE, kept_s(folder / FLOOR_FILE)
+    for path in _floor_files(layout):
+        yield path, kept_s(path)
+
+
+def _readable_floors(layout: Layout) -> Iterator[tuple[Path, float]]:
+    for path in _floor_files(layout):
+        with contextlib.suppress(StorageError):  # one part's disk fails: the others go on
+            yield path, kept_s(path)
+
+
+def _floor_files(layout: Layout) -> tuple[Path, ...]:
+    return layout.gateway / FLOOR_FILE, layout.cloud / FLOOR_FILE
 
 
 def _svids(layout: Layout) -> Iterator[tuple[Path, float]]:

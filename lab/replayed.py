@@ -12,7 +12,12 @@ from plantroom.lab import ask, ledger
 from plantroom.lab.audit import Account
 from plantroom.lab.building import Device
 from plantroom.lab.layout import Layout
-from plantroom.wire.errors import CheckFailedError, UnreachableError
+from plantroom.wire.errors import (
+    CheckFailedError,
+    PlantroomError,
+    StorageError,
+    UnreachableError,
+)
 
 REST_S: Final = 180.0  # the books are compared every two minutes
 
@@ -41,6 +46,7 @@ class Replayed:
 
         Raises:
             CheckFailedError: when all is over and a row is not in the store, or a book stays open.
+            StorageError: when the books cannot be read, and that lasts.
         """
         rows = self._known = self._rows()
         numbered = sum(int(info.get("rows", 0)) for info in rows.values())
@@ -68,7 +74,11 @@ class Replayed:
         }
 
     def _books_close(self, rows: dict[str, int]) -> bool:
-        accounts = ledger.accounts(self._layout)
+        try:
+            accounts = ledger.accounts(self._layout)
+        except StorageError as error:  # a disk that fails, a file that is being set aside
+            self._wait_for_an_end_of(error)
+            return False
         if any(account.queued or account.at_sensor for account in accounts):
             self.progress, self._rest = "the last rows are on their way", None
             return False
@@ -110,11 +120,11 @@ class Replayed:
                 raise missing
         return None
 
-    def _wait_for_an_end_of(self, failure: CheckFailedError) -> None:
+    def _wait_for_an_end_of(self, failure: PlantroomError) -> None:
         """Wait while it may mend itself: holes are asked for every few minutes, and come again.
 
         Raises:
-            CheckFailedError: it, when nothing has moved for that long.
+            PlantroomError: it, when nothing has moved for that long.
         """
         self.progress, now_s = str(failure), self._now_s()
         if self._rest is None or self._rest[0] != self.progress:

@@ -130,6 +130,37 @@ def test_what_a_child_ended_with_stands_beside_its_exit_code(
     asyncio.run(main())
 
 
+def test_a_folder_that_cannot_be_looked_at_is_not_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a disk that fails: the others go on, and this one is tried again."""
+    monkeypatch.setattr(module, "BACKOFF_FIRST_S", 0.01)
+
+    class Ending(Program):
+        @property
+        def command(self) -> tuple[str, ...]:
+            return (sys.executable, "-c", "raise SystemExit(1)")
+
+    async def main() -> None:
+        said: list[str] = []
+        config = tmp_path / ("x" * 300)  # a name that no file can have: neither there nor gone
+        program = Ending(name="script", kind="", config=config, log=tmp_path / "log")
+        again = asyncio.Event()
+
+        def tell(text: str) -> None:
+            said.append(text)
+            again.set()
+
+        child = Child(program, tell=tell, changed=lambda: None)
+        async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
+            tasks.create_task(child.run(), name="test.child")
+            await again.wait()
+            await child.stop(deadline_s=DEADLINE_S)
+        assert said[0] == "script ended with exit code 1, started again in 0.01 s"
+
+    asyncio.run(main())
+
+
 def test_what_a_process_of_ours_says_is_not_introduced_twice(tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert last_line(log) == "it wrote no log"

@@ -76,6 +76,15 @@ def test_an_operator_lets_issuers_go_by_the_clock_and_keeps_svids(set_up: Layout
     assert path.exists()
 
 
+def test_a_moment_that_cannot_be_read_stops_nothing_that_runs(set_up: Layout) -> None:
+    """The gateway's disk fails: its issuer says nothing, and the cloud's is looked at."""
+    (set_up.gateway / FLOOR_FILE).mkdir()
+    clocks.check(set_up, now_s=now_s)
+    atomic.write(set_up.cloud / FLOOR_FILE, b"%d\n" % (NOW_S + DAY_S))
+    with pytest.raises(AheadError, match="cloud"):
+        clocks.check(set_up, now_s=now_s)
+
+
 @pytest.mark.parametrize("off_s", [-DAY_S, 0, 30])
 def test_what_is_of_now_or_before_stays(set_up: Layout, off_s: float) -> None:
     path = leave(set_up, off_s)

@@ -7,7 +7,7 @@ from plantroom.lab import ledger
 from plantroom.lab.audit import Account, Page, compare
 from plantroom.lab.layout import Layout
 from plantroom.lab.replayed import REST_S, Replayed
-from plantroom.wire.errors import CheckFailedError
+from plantroom.wire.errors import CheckFailedError, StorageError
 from plantroom.wire.ranges import RangeSet
 from tests.lab.conftest import DEVICES, Answers, latest
 
@@ -73,6 +73,24 @@ def test_a_book_that_does_not_close_is_waited_for_as_long_as_that_may_help(
     assert not look(3 * REST_S - 1, [one_hole])
     with pytest.raises(CheckFailedError, match=r"does not close: neither .*epoch 7, 2 to 2: see"):
         look(3 * REST_S, [one_hole])
+
+
+def test_books_that_cannot_be_read_are_waited_for_as_well(
+    layout: Layout, web: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queue that is being set aside, or a disk that has to be put right."""
+    now = [0.0]
+    replayed = Replayed(layout, web.port, (DEVICE,), now_s=lambda: now[0])
+    web.by_path["/api/latest"] = latest((DEVICE.name, True, DONE))
+    read = ledger.accounts
+    layout.queue.mkdir(parents=True)  # nothing that SQLite can open
+    assert not replayed.is_stored(lambda _text: None)
+    given(monkeypatch, [page([(0, 4)])], [page([(0, 4)])])
+    assert replayed.is_stored(lambda _text: None)
+    monkeypatch.setattr(ledger, "accounts", read)
+    now[0] = REST_S
+    with pytest.raises(StorageError, match=r"queue\.db"):
+        replayed.is_stored(lambda _text: None)
 
 
 def test_rows_that_no_book_knows_are_a_failed_check_in_the_end(
