@@ -6,6 +6,7 @@ audit with its reason.
 
 import asyncio
 import logging
+import resource
 import socket
 import ssl
 from collections.abc import Callable
@@ -24,6 +25,7 @@ Admit = Callable[[Any], Principal | None]
 Wrap = Callable[[Connection], asyncio.BaseProtocol]
 _BACKLOG = 1024
 _BREATH_S = 0.2
+_FILES_KEPT = 1000  # for databases, pages and whatever else a process opens
 
 
 def bind(host: str, port: int, *, receive_bytes_max: int = 0) -> socket.socket:
@@ -56,6 +58,23 @@ def bind(host: str, port: int, *, receive_bytes_max: int = 0) -> socket.socket:
     return listening
 
 
+def room(connections_max: int) -> int:
+    """Return how many connections there may be: with no descriptor left nothing else works."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return connections_max
+    found = min(connections_max, max(files // 2, files - _FILES_KEPT))
+    if found < connections_max:
+        LOGGER.warning(
+            "limits.connections_max is %d, and %d are taken: this process may open %d files"
+            " (raise ulimit -n, or LimitNOFILE)",
+            connections_max,
+            found,
+            files,
+        )
+    return found
+
+
 class Listener:
     """Accepts connections on one socket."""
 
@@ -74,6 +93,7 @@ class Listener:
         self._socket = listening
         self._context = context
         self._admit = admit
+        self._connections_max = room(engine.limits.connections_max)
         self._wrap = wrap  # what stands between a socket and its connection, if anything does
 
     @property
@@ -128,7 +148,7 @@ class Listener:
         """Return a place in the doorway; None, counted and audited, when there is none."""
         engine = self._engine
         limit = "connections_max"
-        if len(engine.connections) + engine.doorway.handshakes < engine.limits.connections_max:
+        if len(engine.connections) + engine.doorway.handshakes < self._connections_max:
             place = engine.doorway.enter(address.rpartition(":")[0])
             if place is not None:
                 return place

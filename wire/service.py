@@ -1,7 +1,9 @@
 """One way to run a process: start, serve, and on SIGTERM or SIGINT close in reverse order."""
 
 import asyncio
+import contextlib
 import gc
+import resource
 import signal
 from asyncio import sslproto
 from collections.abc import Awaitable, Callable
@@ -41,6 +43,7 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
     of a gateway's CPU).
     """
     gc.set_threshold(_YOUNG_OBJECTS)
+    _allow_open_files()
     try:
         import uvloop  # noqa: PLC0415 -- an extra
     except ImportError:
@@ -48,3 +51,10 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
         asyncio.run(until_stopped(main))
     else:
         uvloop.run(until_stopped(main))
+
+
+def _allow_open_files() -> None:
+    """Take as many descriptors as the system gives: 1,024, the usual start, is a small crowd."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # a system that has a limit beneath its limit
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -3,12 +3,14 @@
 import asyncio
 import datetime as dt
 import logging
+import resource
 import ssl
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
+from plantroom.broker import listener
 from plantroom.broker.settings import BrokerLimits
 from plantroom.wire.identity import Identity, Principal
 from plantroom.wire.tls import (
@@ -196,6 +198,34 @@ def test_rotation_drops_no_connection_and_no_message(building: Issuer) -> None:
             raw.close()
 
     asyncio.run(scenario())
+
+
+def test_connections_leave_descriptors_for_everything_else(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with running() as live:
+            raws = [await live.client(str(number)) for number in range(3)]
+            assert await (await live.open()).closed()
+            for raw in raws:
+                assert await raw.silent()
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (6, 6))
+    with caplog.at_level(logging.INFO):
+        asyncio.run(scenario())
+    assert "may open 6 files" in caplog.text
+    assert "too many connections" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("files", "room"),
+    [(1024, 512), (4096, 3096), (20_000, 10_000), (resource.RLIM_INFINITY, 10_000)],
+)
+def test_room_is_what_the_system_and_the_setting_allow(
+    files: int, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    assert listener.room(10_000) == room
 
 
 def test_connections_have_a_limit(caplog: pytest.LogCaptureFixture) -> None:

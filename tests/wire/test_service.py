@@ -82,3 +82,18 @@ def test_it_also_runs_without_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
 
     service.run(main)
     assert kinds[0].startswith("asyncio.")
+
+
+def test_a_process_may_open_as_many_files_as_the_system_allows() -> None:
+    code = (
+        "import resource; from plantroom.wire import service\n"
+        "async def main(): print(*resource.getrlimit(resource.RLIMIT_NOFILE))\n"
+        "_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (hard // 2, hard))\n"
+        "service.run(main)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    soft, hard = done.stdout.split()
+    assert soft == hard
