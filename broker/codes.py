@@ -85,6 +85,7 @@ _RETURNS = {
     Code.UNSUPPORTED_PROTOCOL_VERSION: ConnectReturn.UNACCEPTABLE_PROTOCOL_VERSION,
     Code.CLIENT_IDENTIFIER_NOT_VALID: ConnectReturn.IDENTIFIER_REJECTED,
     Code.NOT_AUTHORIZED: ConnectReturn.NOT_AUTHORIZED,
+    Code.TOPIC_NAME_INVALID: ConnectReturn.NOT_AUTHORIZED,  # of a will: no use in coming again
 }
 
 

@@ -14,7 +14,6 @@ from plantroom.broker.connection import Connection
 from plantroom.broker.deliveries import NO_IDS
 from plantroom.broker.engine import Engine
 from plantroom.broker.errors import PacketError
-from plantroom.broker.filters import check_name
 from plantroom.broker.guard import Ask, explain
 from plantroom.broker.orphans import orphans
 from plantroom.broker.outgoing import Outgoing
@@ -89,16 +88,9 @@ class Handshake:
             return Code.PACKET_TOO_LARGE, "CONNACK is larger than its maximum packet size"
         return None
 
-    def _will_fault(self, packet: Connect) -> tuple[int, str] | None:
-        if packet.will is None:
-            return None
-        topic = packet.will.topic
-        try:
-            check_name(topic, self._engine.limits)
-        except PacketError as error:
-            self._engine.counters.count(error)
-            return error.code, f"will: {error}"
-        if topic.startswith("$"):
+    @staticmethod
+    def _will_fault(packet: Connect) -> tuple[int, str] | None:
+        if packet.will is not None and packet.will.topic.startswith("$"):
             return Code.TOPIC_NAME_INVALID, "will: $ topics are the broker's"
         return None
 

@@ -2,7 +2,7 @@
 
 from plantroom.broker.codes import Code
 from plantroom.broker.errors import LimitError
-from plantroom.broker.filters import check_size, split_share
+from plantroom.broker.filters import check_name, check_size, split_share
 from plantroom.broker.packets import Connect, Publish
 from plantroom.broker.properties import Properties, Property
 from plantroom.broker.settings import BrokerLimits
@@ -12,7 +12,7 @@ def check_connect(packet: Connect, limits: BrokerLimits) -> None:
     """Check a CONNECT and its will.
 
     Raises:
-        LimitError: when something of it is too large.
+        PacketError: when something of it is too large, or its will's topic is no topic name.
     """
     if len(packet.client_id.encode()) > limits.client_id_bytes_max:
         raise LimitError(
@@ -26,6 +26,7 @@ def check_connect(packet: Connect, limits: BrokerLimits) -> None:
 
 
 def _check_will(will: Publish, limits: BrokerLimits) -> None:
+    check_name(will.topic, limits)
     if len(will.payload) > limits.will_bytes_max:
         raise LimitError(
             f"will of {len(will.payload)} bytes, {limits.will_bytes_max} are allowed",

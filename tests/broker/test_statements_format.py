@@ -7,6 +7,7 @@ import asyncio
 
 import pytest
 
+from plantroom.broker.codes import Code
 from plantroom.broker.properties import Property
 from tests.broker.harness import (
     DISCONNECT,
@@ -178,6 +179,22 @@ def test_will_with_a_response_topic_that_is_a_filter_is_refused() -> None:
             will: dict[int, str] = {Property.RESPONSE_TOPIC: "a/#"}
             raw.send(connect(version=5, will=("a", b"", 0, False), will_properties=will))
             assert (await raw.frame())[1][:2] == b"\0\x82"
+
+    asyncio.run(scenario())
+
+
+@BOTH
+@pytest.mark.parametrize("topic", ["a/+", "#", "", "a/" * 100])
+def test_will_on_what_is_no_topic_name_breaks_the_connect(topic: str, version: int) -> None:
+    # [MQTT-3.3.2-2], [MQTT-4.7.3-1], 3.1.1 [MQTT-3.1.4-1]: no CONNACK, which would say to try again
+    async def scenario() -> None:
+        async with running() as live:
+            raw = await live.open()
+            raw.send(connect(version=version, will=(topic, b"", 0, False)))
+            if version == 5:
+                code = Code.TOPIC_NAME_INVALID if topic else Code.PROTOCOL_ERROR
+                assert (await raw.frame())[1][:2] == bytes((0, code))
+            assert await raw.closed()
 
     asyncio.run(scenario())
 
