@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from plantroom.broker.deliveries import NO_IDS, UNOPENED, Delivery
 from plantroom.broker.runs import Run
+from plantroom.broker.sink import Cursor
 from plantroom.broker.tree import Grant
 
 Stored = tuple[Run, Grant, int, int]  # run, grant, QoS, first ordinal
@@ -32,6 +33,14 @@ class Backlog:
     def behind(self) -> bool:
         """Whether the log has messages that are not in memory."""
         return self.loaded < self.stored
+
+    def restore(self, cursor: Cursor, stored: int, released: set[int], finished: set[int]) -> None:
+        """Start where the disk says; what is not done is behind."""
+        self.flown = cursor.sent
+        self.stored = stored
+        self.loaded = min(cursor.done, stored)
+        self.doubtful = self.behind
+        self.released, self.finished = released, frozenset(finished) or NO_IDS
 
     def put_aside(self, delivery: Delivery) -> None:
         """Keep a volatile one until it is its turn."""

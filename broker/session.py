@@ -10,16 +10,7 @@ from collections.abc import Iterable
 
 from plantroom.broker.backlog import Backlog, Stored
 from plantroom.broker.codes import Code, PacketType
-from plantroom.broker.deliveries import (
-    GONE,
-    IDS,
-    NO_IDS,
-    UNOPENED,
-    Delivery,
-    cost,
-    packet_id,
-    unfinished,
-)
+from plantroom.broker.deliveries import GONE, IDS, UNOPENED, Delivery, cost, packet_id, unfinished
 from plantroom.broker.encode import acknowledgement
 from plantroom.broker.outgoing import Outgoing
 from plantroom.broker.runs import Origin, Run
@@ -146,11 +137,8 @@ class Session:
     def restore(self, cursor: Cursor, stored: int, released: set[int], finished: set[int]) -> None:
         """Start where the disk says; what is not done is behind."""
         self.next_ordinal = self._settled = max(cursor.next, stored)
-        self.sent = self.backlog.flown = cursor.sent
-        self.backlog.stored = stored
-        self.backlog.loaded = min(cursor.done, stored)
-        self.backlog.doubtful = self.backlog.behind
-        self.backlog.released, self.backlog.finished = released, frozenset(finished) or NO_IDS
+        self.sent = cursor.sent
+        self.backlog.restore(cursor, stored, released, finished)
 
     def announce(self, end: int) -> None:
         """Note that messages below `end` are about to be loaded, and so perhaps sent."""
