@@ -73,6 +73,38 @@ def test_a_server_with_another_name_is_told_nothing() -> None:
         asked(OTHER, OPA)
 
 
+def test_a_connection_whose_answer_was_late_is_closed_with_its_client() -> None:
+    """Its server says nothing any more, not even goodbye."""
+    issuer = Issuer(BUILDING)
+    serving = tls.server_context(issuer.identity(OPA.path))
+    context = tls.client_context(issuer.identity(GATEWAY.path), server_ids=(OPA,))
+
+    async def scenario() -> None:
+        asked, ended, gone = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            asked.set()
+            await ended.wait()
+            writer.transport.abort()
+            gone.set()
+
+        async with await asyncio.start_server(silent, "127.0.0.1", 0, ssl=serving) as server:
+            port = server.sockets[0].getsockname()[1]
+            endpoint = Endpoint(host="127.0.0.1", port=port, secure=True)
+            async with OpaClient(endpoint, context, timeout_s=60.0) as client:
+                question = asyncio.create_task(client.query_rule({}, "mqtt.authz", "decision"))
+                await asked.wait()
+                question.cancel()
+                await asyncio.wait([question])
+                (made,) = client._sockets
+            assert made.fileno() == -1
+            ended.set()
+            await gone.wait()
+
+    asyncio.run(scenario())
+
+
 def test_the_environments_proxy_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
