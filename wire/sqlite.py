@@ -37,7 +37,11 @@ def translated(path: Path) -> contextlib.AbstractContextManager[None]:
 
 
 def set_aside(path: Path, stamp: str) -> Path:
-    """Rename a damaged file (and its WAL) so that its name says so; nothing is deleted."""
+    """Rename a damaged file (and its WAL) so that its name says so; nothing is deleted.
+
+    Raises:
+        StorageError: when it cannot be renamed, as on a disk that fails or may only be read.
+    """
     aside = path.with_name(f"{path.name}.damaged-{stamp}")
     number = 1
     while aside.exists():
@@ -45,8 +49,15 @@ def set_aside(path: Path, stamp: str) -> Path:
         aside = path.with_name(f"{path.name}.damaged-{stamp}-{number}")
     for suffix in ("", "-wal", "-shm"):
         part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(aside.with_name(aside.name + suffix))
+        try:
+            if part.exists():
+                part.rename(aside.with_name(aside.name + suffix))
+        except OSError as error:
+            raise StorageError(
+                f"is damaged and cannot be set aside: {error.strerror}",
+                where=str(part),
+                remedy="check the disk: folder, owner and mount",
+            ) from error
     return aside
 
 

@@ -1,5 +1,6 @@
 """One SQLite file: opened the same way by everybody, its faults named."""
 
+import errno
 import os
 import resource
 import sqlite3
@@ -218,3 +219,19 @@ def test_a_full_disk_is_named_and_harms_nothing(
     with pytest.raises(StorageFullError):
         sqlite.connect(small_disk / "second.db", ONE)
     connection.close()
+
+
+def test_a_damaged_file_that_cannot_be_renamed_is_one_line_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails looks like damage first; then nothing on it can be renamed either."""
+
+    def fail(_path: Path, _target: Path) -> Path:
+        raise OSError(errno.EIO, "Input/output error")
+
+    path = tmp_path / "queue.db"
+    path.write_bytes(b"damaged")
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(StorageError, match=r"set aside: Input/output error, .*queue\.db: check"):
+        sqlite.set_aside(path, "1")
+    assert path.read_bytes() == b"damaged"
