@@ -255,8 +255,8 @@ class EnrolledSource:
     def _load_bundles(self, bundle_file: Path | None) -> dict[str, TrustBundle]:
         data = self._read(BUNDLES_FILE)
         if data is not None:
-            try:
-                return bundle.all_from_json(data)
+            try:  # ours, or what an operator has put there
+                return bundle.from_file(self._server.spiffe_id.trust_domain, data)
             except IdentityError:
                 self._set_aside(BUNDLES_FILE)
         if bundle_file is None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from plantroom.certs import admission, atomic, attestors
 from plantroom.certs.authority import Authority
-from plantroom.certs.bundle import all_from_json
+from plantroom.certs.bundle import from_file
 from plantroom.certs.embedded import EmbeddedSource
 from plantroom.certs.enrolled import BUNDLES_FILE, TOKEN_FILE, EnrolledSource
 from plantroom.certs.enrolled_async import AsyncEnrolled
@@ -152,7 +152,7 @@ def _known_bundles(
         given = settings.identity.bundle_file
         file = Path(given) if given else folder.uplink / BUNDLES_FILE
         data = atomic.read(file, bytes_max=_BUNDLES_BYTES_MAX)
-        return all_from_json(data) if data else {}
+        return from_file(settings.bridge.cloud_trust_domain, data) if data else {}
 
 
 def crying(asking: Asking, names: Names) -> Say:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from plantroom.certs import atomic, attestation, own_svid
+from plantroom.certs import atomic, attestation, own_svid, pem
 from plantroom.certs.attestation import Attestation
 from plantroom.certs.authority import Authority
 from plantroom.certs.embedded import issue_svid
@@ -373,3 +373,18 @@ def test_damaged_bundles_are_set_aside_and_those_that_were_given_serve(
     write_token(folder, "token")
     with pytest.raises(UnreachableError):  # it knows whom to trust, and nobody is there
         source.renew()
+
+
+def test_an_operator_may_put_roots_where_the_bundles_are_kept(
+    enrolment: Open, registry: Registry, building: Authority, tmp_path: Path, sensor_id: SpiffeId
+) -> None:
+    """What `identity bundle show` prints is PEM, and `bundles.json` where it is told to be put."""
+    registry.create(sensor_id)
+    folder = tmp_path / "joining"
+    folder.mkdir()
+    atomic.write(folder / BUNDLES_FILE, pem.bundle_pem(building.bundle().roots_der))
+    write_token(folder, registry.token_create(sensor_id))
+    with enrolment() as port:
+        source = EnrolledSource(folder, spiffe_id=sensor_id, server=port.address)
+        assert source.renew().bundles[building.trust_domain].roots_der
+    assert not (folder / f"{BUNDLES_FILE}.damaged").exists()
