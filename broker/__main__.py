@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from plantroom.broker.app import Policy, main
+from plantroom.broker.pem import Check
 from plantroom.broker.settings import BrokerSettings
 from plantroom.wire.errors import PlantroomError
 from plantroom.wire.service import run
@@ -15,8 +16,11 @@ from plantroom.wire.settings import load
 _USAGE = "plantroom: one configuration file is wanted: python -m plantroom.broker CONFIG"
 
 
-def start(arguments: list[str], policy: Policy | None = None) -> int:
-    """Run until stopped, with this policy where one is configured; return the exit code."""
+def start(arguments: list[str], policy: Policy | None = None, check: Check | None = None) -> int:
+    """Run until stopped, with this policy where one is configured; return the exit code.
+
+    `check` looks at each client's certificate, beside what the broker itself looks at.
+    """
     if len(arguments) != 1:
         sys.stderr.write(_USAGE + "\n")
         return 2
@@ -27,7 +31,7 @@ def start(arguments: list[str], policy: Policy | None = None) -> int:
             stream=sys.stderr,
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         )
-        run(partial(main, settings, policy))
+        run(partial(main, settings, policy, check))
     except PlantroomError as error:
         sys.stderr.write(f"plantroom: {error}\n")
         return error.exit_code

@@ -6,12 +6,13 @@ import logging
 import ssl
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 from plantroom.broker.access import OneAnswer
 from plantroom.broker.admin import administered
 from plantroom.broker.catalog import open_sink
-from plantroom.broker.pem import PemContext, admit
+from plantroom.broker.pem import Check, PemContext, admit
 from plantroom.broker.server import Broker
 from plantroom.broker.settings import BrokerSettings, WebSocketSection
 from plantroom.wire.clock import SystemClock
@@ -24,8 +25,12 @@ LOGGER = logging.getLogger("plantroom.broker.app")
 Policy = Callable[[BrokerSettings], AbstractAsyncContextManager[DecisionPoint]]
 
 
-async def main(settings: BrokerSettings, policy: Policy | None = None) -> None:
-    """Run the broker; `policy` opens who decides, where [policy] names somebody.
+async def main(
+    settings: BrokerSettings, policy: Policy | None = None, check: Check | None = None
+) -> None:
+    """Run the broker.
+
+    `policy` opens who decides, where [policy] names somebody; `check` is `pem.admit`'s.
 
     Raises:
         ConfigError: when the port is taken or the identity cannot be loaded.
@@ -40,7 +45,7 @@ async def main(settings: BrokerSettings, policy: Policy | None = None) -> None:
             broker = Broker(
                 limits=settings.limits,
                 store=sink,
-                admit=admit,
+                admit=partial(admit, check=check),
                 decisions=await _decisions(settings, policy, stack),
                 clock=SystemClock(),
             )

@@ -2,15 +2,17 @@
 
 import logging
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from plantroom.broker.settings import IdentitySection
 from plantroom.wire.errors import ConfigError
 from plantroom.wire.identity import Principal
-from plantroom.wire.tls import peer_id
+from plantroom.wire.tls import check_signers, peer_id
 
 LOGGER = logging.getLogger("plantroom.broker.pem")
+Check = Callable[[Any], None]
 
 
 def make_context(settings: IdentitySection) -> ssl.SSLContext:
@@ -68,17 +70,24 @@ class PemContext:
         connection.context = self._current
 
 
-def admit(connection: Any) -> Principal | None:
+def admit(connection: Any, *, check: Check | None = None) -> Principal | None:
     """Return who the verified peer is; None where no client certificates are asked for.
 
+    `check` is what else is to be checked of its TLS connection.
+
     Raises:
-        IdentityError: when the certificate has no SPIFFE ID.
+        IdentityError: when the certificate has no SPIFFE ID, or one of a trust domain that is not
+            that of its root.
     """
     if connection.context.verify_mode != ssl.CERT_REQUIRED:
         return None
+    if check is not None:
+        check(connection)
+    found = peer_id(connection)
+    check_signers(connection, found)
     certificate = connection.getpeercert() or {}
     return Principal(
-        spiffe_id=peer_id(connection),
+        spiffe_id=found,
         serial=str(certificate.get("serialNumber", "")),
         not_after_s=int(ssl.cert_time_to_seconds(certificate.get("notAfter", ""))),
     )

@@ -131,14 +131,32 @@ def check_leaf(leaf: x509.Certificate) -> SpiffeId:
     """
     try:
         spiffe_id = _spiffe_id(leaf)
-        _check_basic_constraints(leaf, spiffe_id)
+        _check_basic_constraints(leaf, str(spiffe_id))
         _check_key_usage(leaf, spiffe_id)
+        _check_signs_nothing(leaf, str(spiffe_id))
         _check_extended_key_usage(leaf, spiffe_id)
     except (ValueError, x509.DuplicateExtension) as error:
         raise IdentityError(
             f"certificate cannot be read: {error}", reason="bad-certificate"
         ) from error
     return spiffe_id
+
+
+def check_no_authority(leaf: x509.Certificate) -> None:
+    """Check of a leaf only what every peer has to: that it may not sign others (5.2).
+
+    For certificates of strangers' issuers, which may lack what is wanted of our own.
+
+    Raises:
+        IdentityError: with the rule that is broken as `reason`.
+    """
+    try:
+        _check_basic_constraints(leaf)
+        _check_signs_nothing(leaf)
+    except (ValueError, x509.DuplicateExtension) as error:
+        raise IdentityError(
+            f"certificate cannot be read: {error}", reason="bad-certificate"
+        ) from error
 
 
 def _extension(leaf: x509.Certificate, kind: type[E]) -> x509.Extension[E] | None:
@@ -163,10 +181,10 @@ def _spiffe_id(leaf: x509.Certificate) -> SpiffeId:
         raise IdentityError(str(error), reason="spiffe-id") from error
 
 
-def _check_basic_constraints(leaf: x509.Certificate, spiffe_id: SpiffeId) -> None:
+def _check_basic_constraints(leaf: x509.Certificate, where: str = "") -> None:
     constraints = _extension(leaf, x509.BasicConstraints)
     if constraints is not None and constraints.value.ca:  # SPIFFE X509-SVID 4.1, 5.2
-        raise IdentityError("leaf may sign certificates", reason="ca-leaf", where=str(spiffe_id))
+        raise IdentityError("leaf may sign certificates", reason="ca-leaf", where=where)
 
 
 def _check_key_usage(leaf: x509.Certificate, spiffe_id: SpiffeId) -> None:
@@ -177,8 +195,12 @@ def _check_key_usage(leaf: x509.Certificate, spiffe_id: SpiffeId) -> None:
             reason="key-usage",
             where=str(spiffe_id),
         )
-    if usage.value.key_cert_sign or usage.value.crl_sign:  # SPIFFE X509-SVID 4.3, 5.2
-        raise IdentityError("leaf's key may sign", reason="key-usage", where=str(spiffe_id))
+
+
+def _check_signs_nothing(leaf: x509.Certificate, where: str = "") -> None:
+    usage = _extension(leaf, x509.KeyUsage)
+    if usage and (usage.value.key_cert_sign or usage.value.crl_sign):  # SPIFFE X509-SVID 4.3, 5.2
+        raise IdentityError("leaf's key may sign", reason="key-usage", where=where)
 
 
 def _check_extended_key_usage(leaf: x509.Certificate, spiffe_id: SpiffeId) -> None:

@@ -1,6 +1,7 @@
 """`python -m plantroom.lab.broker_alone CONFIG`: one broker on its own, with a policy.
 
-A broker knows no policy and a policy no broker; this hands one to the other. What a gateway or a
+A broker knows no policy and a policy no broker; this hands one to the other, and to the broker what
+SPIFFE asks of a certificate. What a gateway or a
 cloud takes from its registry, a broker on its own takes from a JSON file that is watched.
 """
 
@@ -15,6 +16,7 @@ from typing import Any, NoReturn
 
 from plantroom.broker.__main__ import start
 from plantroom.broker.settings import BrokerSettings
+from plantroom.certs import svid
 from plantroom.certs.files import FileSource
 from plantroom.policies import desk
 from plantroom.policies.desk import PolicyDesk, World
@@ -22,6 +24,7 @@ from plantroom.wire.clock import SystemClock
 from plantroom.wire.errors import ConfigError, SpiffeIdError
 from plantroom.wire.policy import DecisionPoint
 from plantroom.wire.spiffe import SpiffeId
+from plantroom.wire.tls import verified_chain_der
 
 LOG = logging.getLogger("plantroom.lab.broker_alone")
 BYTES_MAX = 64 * 1024 * 1024
@@ -69,6 +72,15 @@ class DataFile:
                 LOG.error(  # noqa: TRY400 -- one line
                     "policy data cannot be read, policy stays as it was: %s", error
                 )
+
+
+def check(connection: Any) -> None:
+    """Refuse a client that has an authority's certificate; whose it is, the broker checks.
+
+    Raises:
+        IdentityError: with the rule that is broken as `reason`.
+    """
+    svid.check_no_authority(svid.load(verified_chain_der(connection)[0]))
 
 
 @asynccontextmanager
@@ -120,4 +132,4 @@ def _source(settings: BrokerSettings) -> FileSource:
 
 
 if __name__ == "__main__":
-    sys.exit(start(sys.argv[1:], policy))
+    sys.exit(start(sys.argv[1:], policy, check))

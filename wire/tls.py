@@ -184,7 +184,22 @@ def check_anchor(connection: Any, peer: SpiffeId, identity: Identity) -> None:
             reason="wrong-trust-domain",
             where=str(peer),
         )
-    for signer in _verified(connection)[1:-1]:
+    _check_names(_verified(connection)[1:-1], peer)
+
+
+def check_signers(connection: Any, peer: SpiffeId) -> None:
+    """Refuse a peer whose chain has an authority that names another trust domain, or its root does.
+
+    For whoever has roots without knowing whose they are; with bundles there is `check_anchor`.
+
+    Raises:
+        IdentityError: with reason `wrong-trust-domain`.
+    """
+    _check_names(_verified(connection)[1:], peer)
+
+
+def _check_names(signers: Iterable[Any], peer: SpiffeId) -> None:
+    for signer in signers:
         names = signer.get_info().get("subjectAltName", ())
         domains = {value for kind, value in names if kind == "URI" and value.startswith("spiffe:")}
         if domains - {f"spiffe://{peer.trust_domain}"}:  # SPIFFE X509-SVID 3.2

@@ -69,7 +69,7 @@ class Issuer:
             .not_valid_before(_now() + starts)
             .not_valid_after(_now() + ends)
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-            .add_extension(_usage(ca=ca), critical=True)
+            .add_extension(_usage(ca=ca, leaf=True), critical=True)
         )
         if uris:
             names = [x509.UniformResourceIdentifier(uri) for uri in uris]
@@ -95,9 +95,9 @@ class Issuer:
         return Identity(svid=svid, bundles=bundles, revision=revision)
 
 
-def _usage(*, ca: bool) -> x509.KeyUsage:
+def _usage(*, ca: bool, leaf: bool = False) -> x509.KeyUsage:
     return x509.KeyUsage(
-        digital_signature=not ca,
+        digital_signature=leaf,
         key_cert_sign=ca,
         crl_sign=ca,
         content_commitment=False,

@@ -2,17 +2,20 @@
 
 import asyncio
 import json
+import logging
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from plantroom.broker.pem import PemContext, admit
 from plantroom.broker.settings import BrokerPolicySection, BrokerSettings
 from plantroom.lab import broker_alone
 from plantroom.wire import tls
@@ -22,6 +25,9 @@ from plantroom.wire.link import Message
 from plantroom.wire.mqtt_link import MqttLink
 from plantroom.wire.policy import Question
 from plantroom.wire.spiffe import SpiffeId
+from tests.broker import test_pem
+from tests.broker.harness import running as broker_running
+from tests.broker.test_listener import audit_of, is_refused
 from tests.fakes import opa
 from tests.fakes.issuer import BUILDING, Issuer
 from tests.fakes.ports import free_port
@@ -136,6 +142,24 @@ def test_the_process_decides_by_the_bundle(tmp_path: Path) -> None:
         assert asyncio.run(published(port, identity, FOREIGN)) == 0x87
         with pytest.raises(RefusedError, match="decision"):
             asyncio.run(published(port, issuer.identity("agent/ghost"), OWN))
+
+
+def test_a_certificate_that_may_sign_others_is_nobodys_identity(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    issuer = Issuer(BUILDING)
+    context = PemContext(test_pem.write(tmp_path, issuer)).context
+
+    async def scenario() -> None:
+        checked = partial(admit, check=broker_alone.check)
+        async with broker_running(admit=checked, context=context) as live:
+            leaf, authority = (issuer.svid(str(HVAC), ca=is_ca) for is_ca in (False, True))
+            assert not await is_refused(live, test_pem.showing(leaf))
+            assert await is_refused(live, test_pem.showing(authority))
+
+    with caplog.at_level(logging.INFO, "plantroom.broker.audit"):
+        asyncio.run(scenario())
+    assert "ca-leaf" in audit_of(caplog)
 
 
 @pytest.mark.real
