@@ -1,11 +1,13 @@
 """Outgoing: a message in the form in which one receiver gets it, on its current connection."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from plantroom.broker import encode
 from plantroom.broker.packets import V5, V311, Publish
-from plantroom.broker.properties import Property
+from plantroom.broker.properties import NONE, Property
+from plantroom.broker.quotas import fits
 from plantroom.broker.runs import US_PER_S, Run, expired
 from plantroom.broker.tree import Grant
 
@@ -44,42 +46,38 @@ class Outgoing:
         # [MQTT-4.3.3-7]
         if not dup and expired(message, age_us):  # [MQTT-3.3.2-5]
             return b""
-        topic, properties, alias = message.topic, {}, 0
-        if self.version == V5:
-            properties = _properties(message, grant, age_us)
-            topic, alias = self._shorten(topic, properties)
-        data = encode.publish(
-            Publish(
-                topic=topic,
-                payload=message.payload,
-                qos=qos,
-                # RETAIN only on retained delivery 3.1.1 [MQTT-3.3.1-8], or as published
-                # [MQTT-3.3.1-12], [MQTT-3.3.1-13]
-                retain=run.retained or (grant.retain_as_published and message.retain),
-                # [MQTT-4.3.1-1], [MQTT-4.3.2-2], [MQTT-4.3.3-2]
-                dup=dup and qos > 0,  # [MQTT-3.3.1-2], [MQTT-3.3.1-3]
-                packet_id=packet_id,
-                properties=properties,
-            ),
-            self.version,
+        found = Publish(
+            topic=message.topic,
+            payload=message.payload,
+            qos=qos,
+            # RETAIN only on retained delivery 3.1.1 [MQTT-3.3.1-8], or as published
+            # [MQTT-3.3.1-12], [MQTT-3.3.1-13]
+            retain=run.retained or (grant.retain_as_published and message.retain),
+            # [MQTT-4.3.1-1], [MQTT-4.3.2-2], [MQTT-4.3.3-2]
+            dup=dup and qos > 0,  # [MQTT-3.3.1-2], [MQTT-3.3.1-3]
+            packet_id=packet_id,
+            properties=_properties(message, grant, age_us) if self.version == V5 else NONE,
         )
-        if self.packet_bytes_max and len(data) > self.packet_bytes_max:
-            return b""  # [MQTT-3.1.2-24]
-        if alias:
-            self._aliases[message.topic] = alias
-        return data
+        data = self._shortened(found) if self.aliases_max else b""
+        if not data:
+            data = encode.publish(found, self.version)
+        return data if fits(data, self.packet_bytes_max) else b""
 
-    def _shorten(self, topic: str, properties: dict[int, Any]) -> tuple[str, int]:
-        """Put an alias in, if one may; return what is sent as topic, and an alias that is new."""
-        alias = self._aliases.get(topic)
-        if alias is not None:
-            properties[Property.TOPIC_ALIAS] = alias
-            return "", 0
+    def _shortened(self, message: Publish) -> bytes:
+        """Encode with an alias; empty if there is none, or if it makes the packet too large."""
+        topic = message.topic
+        alias = self._aliases.get(topic, 0)
+        new = 0 if alias else len(self._aliases) + 1
         # [MQTT-3.3.2-11]
-        if len(self._aliases) >= self.aliases_max:  # [MQTT-3.1.2-26], [MQTT-3.1.2-27]
-            return topic, 0
-        properties[Property.TOPIC_ALIAS] = len(self._aliases) + 1
-        return topic, len(self._aliases) + 1
+        if new > self.aliases_max:  # [MQTT-3.1.2-26], [MQTT-3.1.2-27]
+            return b""
+        properties = {**message.properties, Property.TOPIC_ALIAS: alias or new}
+        short = replace(message, topic="" if alias else topic, properties=properties)
+        data = encode.publish(short, self.version)
+        if not fits(data, self.packet_bytes_max):
+            return b""  # without it may fit: an alias takes three bytes
+        self._aliases[topic] = alias or new
+        return data
 
     def urgent(self, run: Run, grant: Grant, now_us: int) -> Iterator[bytes]:
         """Encode a run at QoS 0."""

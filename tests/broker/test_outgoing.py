@@ -75,3 +75,16 @@ def test_topic_aliases_are_used_as_far_as_the_client_takes_them() -> None:
     assert sent("b") == ("", 2)
     assert not outgoing.plain
     assert Outgoing(5).plain
+
+
+def test_what_fits_without_an_alias_is_not_too_large_for_one() -> None:
+    # [MQTT-3.1.2-25]: what is discarded counts as delivered
+    fits = Publish(topic="a", payload=bytes(50))
+    alone = Outgoing(5).frame(run_of(fits), fits, GRANT, now_us=0)
+    outgoing = Outgoing(5, aliases_max=1, packet_bytes_max=len(alone))
+    assert outgoing.frame(run_of(fits), fits, GRANT, now_us=0) == alone
+    small = Publish(topic="a", payload=b"x")
+    (first,) = parse(outgoing.frame(run_of(small), small, GRANT, now_us=0), 5)
+    assert first.topic == "a", "its alias was not known yet"
+    assert first.properties == {Property.TOPIC_ALIAS: 1}
+    assert outgoing.frame(run_of(fits), fits, GRANT, now_us=0) == alone, "the alias is longer"
