@@ -14,6 +14,7 @@ from importlib import import_module
 from plantroom.cli.options import Help, Parser, add_globals
 from plantroom.wire.errors import PlantroomError
 
+_OTHERS_WRITE = 0o022  # what nobody but the owner may do to a file that is made here
 INTERRUPTED = 130
 UNEXPECTED = 1
 
@@ -77,6 +78,7 @@ def chosen_command(words: Sequence[str]) -> str | None:
 def main(words: Sequence[str] | None = None) -> int:
     """Run `plantroom` and return its exit code."""
     words = list(sys.argv[1:] if words is None else words)
+    os.umask(os.umask(_OTHERS_WRITE) | _OTHERS_WRITE)
     try:
         options = argparse.Namespace(state=None, json=False, debug=False)
         command_parser(words).parse_args(words, options)

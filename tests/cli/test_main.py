@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,16 @@ def test_help_lists_every_command_and_imports_none() -> None:
         assert f"\n    {name} " in done.stdout
         assert text.split()[0] in done.stdout
     assert done.stderr == "[]\n"
+
+
+@pytest.mark.parametrize(("given", "kept"), [(0o000, 0o022), (0o022, 0o022), (0o077, 0o077)])
+def test_what_a_command_makes_others_cannot_write(given: int, kept: int) -> None:
+    before = os.umask(given)
+    try:
+        main(["config", "sample", "broker"])
+    finally:
+        found = os.umask(before)
+    assert found == kept
 
 
 @pytest.mark.parametrize("name", COMMANDS)
