@@ -244,7 +244,7 @@ class Connection(OneBuffer):
         """Read on: what was waited for is there."""
         if not self.open or self.close_at_us is not None:
             return
-        self._stopped = False
+        self._stopped, self.heard_us = False, self.engine.clock.monotonic_us()
         self._transport.resume_reading()
         if data := self._parts.take():
             self._feed(data)
@@ -394,7 +394,7 @@ class Connection(OneBuffer):
         partial_us = now_us - self._partial_us if self._partial_us and not self._stopped else 0
         if partial_us > limits.packet_timeout_s * US_PER_S:
             return "packet not complete in time"
-        silent_us = 0 if self._waits else now_us - self.heard_us
+        silent_us = 0 if self._waits or self._stopped else now_us - self.heard_us
         if self.keepalive_us and silent_us > self.keepalive_us:  # [MQTT-3.1.2-22]
             return "keep-alive timeout"
         return "SVID has expired" if self.peer.expired(self.engine.clock.wall_us()) else None

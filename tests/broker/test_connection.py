@@ -94,6 +94,25 @@ def test_keepalive_counts_from_the_packet_itself() -> None:
     asyncio.run(scenario())
 
 
+def test_a_client_that_is_not_read_is_not_silent() -> None:
+    # a slow disk or a slow decision is the broker's delay: the client's PINGREQ waits unread
+    async def scenario() -> None:
+        async with running() as live:
+            await live.client("unread", version=5, keepalive_s=1)
+            (connection,) = live.broker._engine.connections
+            assert isinstance(connection, Connection)
+            connection.stop()
+            live.clock.jump(10)
+            assert connection.overdue(live.clock.monotonic_us()) is None
+            connection.go_on()
+            live.clock.jump(1.5)
+            assert connection.overdue(live.clock.monotonic_us()) is None
+            live.clock.jump(0.001)
+            assert connection.overdue(live.clock.monotonic_us()) == "keep-alive timeout"
+
+    asyncio.run(scenario())
+
+
 def test_connection_without_connect_is_closed_in_time() -> None:
     async def scenario() -> None:
         async with running() as live:
