@@ -22,6 +22,8 @@ from plantroom.broker.connection import Connection
 _GET = ord("G")  # what every request that may come starts with
 # [MQTT-6.0.0-4]
 SUBPROTOCOL = Subprotocol("mqtt")
+_PIECE_BYTES = 4096  # read on only when this much is found good
+_HOLLOW_FRAMES_MAX = 100  # of one read: pings, pongs, and frames of no byte cost, and bring nothing
 
 
 def allowed(origins: Sequence[str]) -> list[Origin | None] | None:
@@ -39,6 +41,7 @@ class WebSocket(asyncio.Protocol):
     ) -> None:
         self._connection = connection
         self._transport: Any = None
+        self._hollow_frames = 0
         self._protocol = ServerProtocol(
             origins=allowed(origins), subprotocols=[SUBPROTOCOL], max_size=frame_bytes_max
         )
@@ -70,7 +73,13 @@ class WebSocket(asyncio.Protocol):
         if connecting and not self._protocol.reader.buffer and data[0] != _GET:
             self._connection.fail(Code.PROTOCOL_ERROR, "WebSocket: no HTTP request")
             return
-        self._protocol.receive_data(data)
+        self._hollow_frames = 0
+        for at in range(0, len(data), _PIECE_BYTES):
+            if self._connection.open:
+                self._take(data[at : at + _PIECE_BYTES])
+
+    def _take(self, piece: bytes) -> None:
+        self._protocol.receive_data(piece)
         for event in self._protocol.events_received():
             if isinstance(event, Request):
                 self._open(event)
@@ -91,11 +100,17 @@ class WebSocket(asyncio.Protocol):
         self._protocol.send_response(self._protocol.accept(request))
 
     def _frame(self, frame: Frame) -> None:
-        if frame.opcode in {Opcode.BINARY, Opcode.CONT}:
-            self._connection.data_received(bytes(frame.data))
-        elif frame.opcode is Opcode.TEXT:  # [MQTT-6.0.0-1]
+        connection = self._connection
+        if frame.opcode is Opcode.TEXT:  # [MQTT-6.0.0-1]
             self._protocol.fail(CloseCode.UNSUPPORTED_DATA, "MQTT is binary")
-            self._connection.fail(Code.PROTOCOL_ERROR, "WebSocket: a text frame")
+            connection.fail(Code.PROTOCOL_ERROR, "WebSocket: a text frame")
+        elif frame.data and frame.opcode in {Opcode.BINARY, Opcode.CONT}:
+            connection.data_received(bytes(frame.data))
+        else:
+            self._hollow_frames += 1
+            if self._hollow_frames > _HOLLOW_FRAMES_MAX and connection.open:
+                connection.engine.counters.protocol_errors += 1
+                connection.fail(Code.PROTOCOL_ERROR, "WebSocket: a flood of frames without MQTT")
 
     def _flush(self) -> None:
         for data in self._protocol.data_to_send():

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -262,6 +262,44 @@ def test_whatever_breaks_the_rules_is_closed(data: bytes) -> None:
             writer.close()
             await until(lambda: not live.broker._engine.connections, "it to be gone")
             await live.client("service goes on")
+
+    asyncio.run(scenario())
+
+
+def small(opcode: int, *, is_last: bool = True) -> bytes:
+    """An empty frame of a client, with mask 0."""
+    return bytes((0x80 * is_last | opcode, 0x80)) + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("start", "frame"),
+    [(b"", small(9)), (b"", small(10)), (small(2, is_last=False), small(0, is_last=False))],
+)
+def test_flood_of_frames_that_bring_nothing_is_ended(start: bytes, frame: bytes) -> None:
+    async def scenario() -> None:
+        async with listening() as (live, _, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            async with asyncio.timeout(TIMEOUT_S):
+                writer.write(REQUEST + masked(2, connect("web")) + start + 20_000 * frame)
+                with suppress(ConnectionError):
+                    while await reader.read(65_536):
+                        pass
+            writer.close()
+            await until(lambda: not live.broker._engine.connections, "it to be gone")
+            assert live.broker._engine.counters.protocol_errors == 1
+            await live.client("service goes on")
+
+    asyncio.run(scenario())
+
+
+def test_pings_by_the_dozen_are_answered() -> None:
+    async def scenario() -> None:
+        async with listening() as (_, url, _), dial(url, subprotocols=MQTT) as socket:
+            async with asyncio.timeout(TIMEOUT_S):
+                for answer in [await socket.ping() for _ in range(90)]:
+                    await answer
+            await socket.send(connect("web"))
+            await receive(socket, 4)
 
     asyncio.run(scenario())
 
