@@ -4,8 +4,9 @@ A digest is the sum modulo 2^256 of the SHA-256 of the readings that are receive
 evicted nor quarantined, so that it equals the cloud's once all of them are stored.
 """
 
+import logging
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Literal
 
 from plantroom.gateway.queue_schema import EVICTED, GONE, KINDS, QUARANTINED, RECEIVED
@@ -18,7 +19,9 @@ from plantroom.wire.seal import seal
 # first time, with readings in doubt, or with none any more
 Heads = Literal["ahead", "new", "open", "over"]
 SEGMENT_SEQS: Final = 1000
+UNHEARD_MAX: Final = 1000  # epochs of a device of which it has only said that there are any
 _MODULUS: Final = 1 << 256
+_log = logging.getLogger(__name__)
 
 
 def book_of(connection: sqlite3.Connection, device: str, epoch: int) -> int:
@@ -31,6 +34,27 @@ def book_of(connection: sqlite3.Connection, device: str, epoch: int) -> int:
             "INSERT INTO book(device, epoch) VALUES(?, ?) RETURNING id", (device, epoch)
         ).fetchone()
     return int(row[0])
+
+
+def credible(connection: sqlite3.Connection, device: str, heads: Mapping[int, int]) -> list[int]:
+    """Return the epochs that a device reports, newest first, but for too many that are only said.
+
+    Each would be a book for good. One of which anything has come, or is excused, is more than said.
+    """
+    said = 0
+    known = set()
+    for epoch, heard in connection.execute(
+        "SELECT epoch, EXISTS(SELECT 1 FROM span WHERE span.book = book.id) FROM book"
+        " WHERE device = ?",
+        (device,),
+    ):
+        known.add(epoch)
+        said += not heard
+    new = sorted(heads.keys() - known, reverse=True)
+    room = max(0, UNHEARD_MAX - said)
+    if len(new) > room:
+        _log.warning("%s says of %d more epochs than are believed", device, len(new) - room)
+    return sorted({*new[:room], *(heads.keys() & known)}, reverse=True)
 
 
 def newest_epoch(connection: sqlite3.Connection, device: str) -> int:

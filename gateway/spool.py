@@ -304,7 +304,8 @@ class Queue:
         self, device: str, heads: dict[int, int], current: int, sql: sqlite3.Connection
     ) -> dict[int, Heads]:
         found: dict[int, Heads] = {}
-        for epoch, highest in heads.items():
+        for epoch in books.credible(sql, device, heads):
+            highest = heads[epoch]
             book = books.book_of(sql, device, epoch)
             known = sql.execute("SELECT highest FROM book WHERE id = ?", (book,)).fetchone()[0]
             if highest < known and epoch != current:

@@ -66,3 +66,25 @@ def test_a_changed_book_is_unsettled(make_rig: Any, lab: Any) -> None:
         assert await rig.queue.note_heads(lab.device(), {7: 5}, current=8) == {7: "over"}
 
     asyncio.run(scenario())
+
+
+def test_a_device_that_only_says_epochs_opens_so_many_books(
+    make_rig: Any, lab: Any, caplog: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(books, "UNHEARD_MAX", 3)
+
+    async def scenario() -> None:
+        rig = make_rig()
+        await rig.start()
+        await rig.receive(lab.pack([lab.reading(0)]))  # of epoch 7, which is heard of
+        await rig.queue.note_heads(lab.device(), dict.fromkeys(range(7, 100), 4), current=99)
+        await rig.queue.note_heads(lab.device(), dict.fromkeys(range(200, 300), 4), current=99)
+
+        def opened(sql: Any) -> list[int]:
+            return [row[0] for row in sql.execute("SELECT epoch FROM book ORDER BY epoch")]
+
+        assert await rig.database.read(opened) == [7, 97, 98, 99]
+        assert (await rig.book())["highest"] == 4, "what is heard of may be said more of"
+        assert "says of 100 more epochs than are believed" in caplog.text
+
+    asyncio.run(scenario())
