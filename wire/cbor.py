@@ -4,7 +4,7 @@ Source: RFC 8949, sections 4.2.3 (length-first deterministic encoding) and 5.
 """
 
 from collections.abc import Callable, Collection
-from io import BytesIO
+from os import urandom
 from typing import Any
 
 import cbor2
@@ -21,6 +21,8 @@ def _refuse_tag(*_decoder: object) -> Any:
 # and decimals of any size, regular expressions, mail, objects that contain themselves.
 _TAGS_OF_CBOR2 = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261)
 _REFUSED = dict.fromkeys((*_TAGS_OF_CBOR2, 1004, 43000, 55799), _refuse_tag)
+# What is decoded is half of a pair: the other half, which nobody outside knows, comes right behind.
+_PAIR, _END = b"\x82", b"\x48" + urandom(8)
 _STRINGS = (2, 3)  # the major types whose content is no items
 _NOT_CBOR = (cbor2.CBORDecodeError, ValueError, OverflowError, RecursionError, MemoryError)
 
@@ -75,18 +77,16 @@ def loads_exact(
 def _loads_strictly(data: bytes, tag_hook: Callable[..., Any] = _refuse_tag) -> Any:
     if len(data) > ITEMS_MAX:  # as many items need as many bytes
         _check_items(data)
-    stream = BytesIO(data)
-    decoder = cbor2.CBORDecoder(
-        stream,
+    value, end = cbor2.loads(
+        _PAIR + data + _END,
         tag_hook=tag_hook,
         semantic_decoders=_REFUSED,
         allow_duplicate_keys=False,
         allow_indefinite=False,
-        max_depth=DEPTH_MAX,
+        max_depth=DEPTH_MAX + 1,
     )
-    value = decoder.decode()
-    if stream.tell() != len(data):
-        raise ValueError(f"{len(data) - stream.tell()} bytes behind the end")
+    if end != _END[1:]:
+        raise ValueError("bytes behind the end")
     return value
 
 
