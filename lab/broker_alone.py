@@ -1,8 +1,8 @@
 """`python -m plantroom.lab.broker_alone CONFIG`: one broker on its own, with a policy.
 
 A broker knows no policy and a policy no broker; this hands one to the other, and to the broker what
-SPIFFE asks of a certificate. What a gateway or a
-cloud takes from its registry, a broker on its own takes from a JSON file that is watched.
+SPIFFE asks of a certificate. What a gateway or a cloud takes from its registry, a broker on its own
+takes from a JSON file that is watched.
 """
 
 import asyncio
