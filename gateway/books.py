@@ -37,24 +37,22 @@ def book_of(connection: sqlite3.Connection, device: str, epoch: int) -> int:
 
 
 def credible(connection: sqlite3.Connection, device: str, heads: Mapping[int, int]) -> list[int]:
-    """Return the epochs that a device reports, newest first, but for too many that are only said.
+    """Return the epochs that a device reports; of new ones the newest for which there is room.
 
     Each would be a book for good. One of which anything has come, or is excused, is more than said.
     """
-    said = 0
-    known = set()
-    for epoch, heard in connection.execute(
-        "SELECT epoch, EXISTS(SELECT 1 FROM span WHERE span.book = book.id) FROM book"
-        " WHERE device = ?",
-        (device,),
-    ):
-        known.add(epoch)
-        said += not heard
-    new = sorted(heads.keys() - known, reverse=True)
-    room = max(0, UNHEARD_MAX - said)
+    heard = dict(
+        connection.execute(
+            "SELECT epoch, EXISTS(SELECT 1 FROM span WHERE span.book = book.id) FROM book"
+            " WHERE device = ?",
+            (device,),
+        ).fetchall()
+    )
+    room = max(0, UNHEARD_MAX - list(heard.values()).count(0))
+    new = sorted(heads.keys() - heard.keys(), reverse=True)
     if len(new) > room:
         _log.warning("%s says of %d more epochs than are believed", device, len(new) - room)
-    return sorted({*new[:room], *(heads.keys() & known)}, reverse=True)
+    return [*new[:room], *(heads.keys() & heard.keys())]
 
 
 def newest_epoch(connection: sqlite3.Connection, device: str) -> int:

@@ -60,7 +60,8 @@ def check(layout: Layout, *, now_s: Now = time.time) -> None:
     Raises:
         AheadError: naming its file, and how long.
     """
-    for path, ahead_s in _ahead(_readable_floors(layout), now_s()).items():
+    found = _floors(layout, StorageError)  # one part's disk fails: the others go on
+    for path, ahead_s in _ahead(found, now_s()).items():
         if ahead_s > BEARABLE_S:
             text = f"is of {ahead_s:.0f} s from now, the clock was ahead"
             raise AheadError(text, where=str(path))
@@ -72,19 +73,10 @@ def _ahead(moments: Iterator[tuple[Path, float]], now_s: float) -> dict[Path, fl
     return {path: at_s - now_s for path, at_s in moments if at_s - now_s > DOUBT_S}
 
 
-def _floors(layout: Layout) -> Iterator[tuple[Path, float]]:
-    for path in _floor_files(layout):
-        yield path, kept_s(path)
-
-
-def _readable_floors(layout: Layout) -> Iterator[tuple[Path, float]]:
-    for path in _floor_files(layout):
-        with contextlib.suppress(StorageError):  # one part's disk fails: the others go on
+def _floors(layout: Layout, *passed_over: type[Exception]) -> Iterator[tuple[Path, float]]:
+    for path in (layout.gateway / FLOOR_FILE, layout.cloud / FLOOR_FILE):
+        with contextlib.suppress(*passed_over):
             yield path, kept_s(path)
-
-
-def _floor_files(layout: Layout) -> tuple[Path, ...]:
-    return layout.gateway / FLOOR_FILE, layout.cloud / FLOOR_FILE
 
 
 def _svids(layout: Layout) -> Iterator[tuple[Path, float]]:
